@@ -1,0 +1,41 @@
+"""Every exception and warning of dparallel, one sentence each."""
+
+
+class DparallelError(Exception):
+    """Base of every error that dparallel raises itself."""
+
+
+class DataError(DparallelError, ValueError):
+    """The data hold something that the algorithm cannot use, such as NaN or a block of another width."""
+
+
+class AlignmentError(DataError):
+    """X, y and sample_weight cannot be paired row by row."""
+
+
+class DataKindError(DparallelError, TypeError):
+    """The data are of a kind or dtype that dparallel does not read."""
+
+
+class PlaceError(DparallelError, RuntimeError):
+    """There is no usable place to compute, for instance an asynchronous client."""
+
+
+class WorkerVersionError(PlaceError):
+    """Some workers lack dparallel or hold another version of it."""
+
+
+class MemoryBudgetError(DparallelError, MemoryError):
+    """The data neither fit into the workers' memory nor can be streamed."""
+
+
+class DataLostError(DparallelError, RuntimeError):
+    """Blocks that nothing can rebuild were lost with the worker that held them."""
+
+
+class ClusterLostError(DparallelError, RuntimeError):
+    """The scheduler, the client or too many workers in a row died, so the fit cannot go on."""
+
+
+class StreamingWarning(UserWarning):
+    """The data do not fit into the memory share and are read again in every round."""
