@@ -193,6 +193,7 @@ def dataframe_argument(delayed, value):
 def fitted_kmeans(model):
     """Build a fitted sklearn.cluster.KMeans from a fitted ParallelKMeans."""
     from sklearn.cluster import KMeans
+    from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
 
     result = KMeans(
         n_clusters=model.n_clusters, max_iter=model.max_iter, tol=model.tol, n_init=1, random_state=model.random_state
@@ -202,5 +203,5 @@ def fitted_kmeans(model):
         if hasattr(model, name):
             setattr(result, name, getattr(model, name))
     result._n_features_out = model.cluster_centers_.shape[0]
-    result._n_threads = openmp_threads()
+    result._n_threads = _openmp_effective_n_threads()
     return result

@@ -11,9 +11,10 @@ centre and a lower bound on that to every other, widened by what rounding may ha
 import numpy as np
 
 from dparallel.compat import kernel
-from dparallel.kernels.lanes import TILE_ROWS_32, TILE_ROWS_64, measure_group, pointer_like
+from dparallel.kernels.lanes import TILE_ROWS_32, TILE_ROWS_64, measure_group, pointer_like, prefetch
 
 _SPAN_ROWS = 64
+_PREFETCH_BYTES = 4096
 CHUNK_ROWS = 4096  # bounds, labels and the list of rows to measure stay in the first-level cache
 
 UNIT_32 = 2.0**-24
@@ -24,11 +25,17 @@ _WIDEN = 1e-6  # covers the float32 roundings of one bound update
 
 
 @kernel(inner=True)
-def read_lines(source, listed, first, count, frame, lines):
-    """Copy listed rows, moved into the frame, into lines, row by row, in float64."""
+def read_lines(source, listed, first, count, n_listed, frame, lines):
+    """Copy listed rows, moved into the frame, into lines, row by row, in float64; the next rows are sent for meanwhile."""
     address, single, row_stride, column_stride = source
+    item = 4 if single else 8
+    row_bytes = min(lines.shape[1] * item, _PREFETCH_BYTES) if column_stride == 1 else 0
     for lane in range(count):
         start = listed[first + lane] * row_stride
+        if first + count + lane < n_listed:
+            ahead = address + listed[first + count + lane] * row_stride * item
+            for offset in range(0, row_bytes, 64):
+                prefetch(ahead + offset)
         if single:
             _read_line(pointer_like(address, np.float32(0)), start, column_stride, frame, lines, lane)
         else:
@@ -291,7 +298,7 @@ def _measure_listed(listed, count, final, again, lines, found, room, packed, hal
     n_changed, n_again, bad = 0, 0, -1
     for at in range(0, count, tile.shape[1]):
         n_lanes = min(tile.shape[1], count - at)
-        read_lines(source, listed, at, n_lanes, frame, lines)
+        read_lines(source, listed, at, n_lanes, count, frame, lines)
         fill_tile(lines, n_lanes, tile)
         measure(tile, packed, half_norms, values, nearest)
         bound(values, nearest, unit_rounding, lines.shape[1], reach, found)
@@ -317,7 +324,7 @@ def squared_distances(address, single, row_stride, column_stride, frame, centres
         count = min(_SPAN_ROWS, labels.size - start)
         for lane in range(count):
             listed[lane] = start + lane
-        read_lines(source, listed, 0, count, frame, lines)
+        read_lines(source, listed, 0, count, count, frame, lines)
         for lane in range(count):
             label = labels[start + lane]
             total = 0.0
@@ -336,7 +343,7 @@ def all_distances(address, single, row_stride, column_stride, frame, centres, re
         count = min(_SPAN_ROWS, result.shape[0] - start)
         for lane in range(count):
             listed[lane] = start + lane
-        read_lines(source, listed, 0, count, frame, lines)
+        read_lines(source, listed, 0, count, count, frame, lines)
         for lane in range(count):
             for j in range(centres.shape[0]):
                 total = 0.0
