@@ -1,0 +1,1 @@
+"""Listeners: what a running fit shows. Nothing here changes what is computed."""
