@@ -115,6 +115,17 @@ def worker_threads(client, timeout_s):
     return client.sync(client.scheduler.ncores, workers=None, callback_timeout=timeout_s)
 
 
+def gather_within(client, futures, timeout_s):
+    """Fetch the results of finished futures.
+
+    Raises
+    ------
+    TimeoutError
+        If they are not here in time. The public gather waits for ever where a result was lost and cannot be computed.
+    """
+    return client.sync(client._gather, futures, callback_timeout=timeout_s)
+
+
 def scheduler_lost(error):
     """Whether a future was cancelled because its client lost the scheduler, rather than its data."""
     return "scheduler-connection-lost" in str(error)
@@ -128,8 +139,8 @@ def worker_memory(worker):
 def thread_limits():
     """Return the limits on threads that the environment sets for numerical libraries, as joblib does for its processes.
 
-    A Dask nanny writes OMP_NUM_THREADS=1, meant for its worker, into the environment of the process that starts it, where
-    it stays: that one is left out.
+    A Dask nanny writes OMP_NUM_THREADS=1, meant for its worker, into the environment of the process that starts it,
+    where it stays: that one is left out.
     """
     import dask
 
@@ -205,3 +216,21 @@ def fitted_kmeans(model):
     result._n_features_out = model.cluster_centers_.shape[0]
     result._n_threads = _openmp_effective_n_threads()
     return result
+
+
+def callback_support():
+    """Return scikit-learn's callback mixin and its decorator of fit, or idle stand-ins before its version 1.9."""
+    try:
+        from sklearn.callback import CallbackSupportMixin, with_callbacks
+    except ImportError:
+        return type("CallbackSupportMixin", (), {}), lambda method: method
+    return CallbackSupportMixin, with_callbacks
+
+
+def start_callbacks(estimator, n_subtasks):
+    """Open the context of an estimator's callbacks when fit begins; None when it has none or scikit-learn is older."""
+    if not hasattr(estimator, "_init_callback_context"):
+        return None
+    if not getattr(estimator, "_skl_callbacks", None) and not hasattr(estimator, "_parent_callback_ctx"):
+        return None
+    return estimator._init_callback_context(max_subtasks=n_subtasks)

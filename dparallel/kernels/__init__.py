@@ -2,7 +2,7 @@
 
 import importlib
 
-_MODULES = ("draws", "lanes", "lloyd", "lloyd_csr", "moments", "ruler")
+_MODULES = ("distances", "draws", "lanes", "lloyd", "lloyd_csr", "moments", "ruler")
 
 
 def __getattr__(name):

@@ -13,7 +13,6 @@ import numpy as np
 from dparallel.compat import kernel
 from dparallel.kernels.lanes import TILE_ROWS_32, TILE_ROWS_64, measure_group, pointer_like, prefetch
 
-_SPAN_ROWS = 64
 _PREFETCH_BYTES = 4096
 CHUNK_ROWS = 4096  # bounds, labels and the list of rows to measure stay in the first-level cache
 
@@ -71,9 +70,24 @@ def _normalise(lines, lane):
     square = 0.0
     for f in range(lines.shape[1]):
         square += lines[lane, f] * lines[lane, f]
+    if not 1e-280 < square < 1e280:  # squares may have left the range of float64: count in units of the largest value
+        square = _in_units_of_largest(lines, lane)
     factor = 1.0 / np.sqrt(square) if square > 0.0 else 0.0 * square
     for f in range(lines.shape[1]):
         lines[lane, f] *= factor
+
+
+@kernel(inner=True)
+def _in_units_of_largest(lines, lane):
+    """Divide a line by its largest value, unless it is all zeros; returns its squared norm then."""
+    largest, square = 0.0, 0.0
+    for f in range(lines.shape[1]):
+        largest = max(largest, abs(lines[lane, f]))
+    for f in range(lines.shape[1]):
+        if largest != 0.0:
+            lines[lane, f] /= largest
+        square += lines[lane, f] * lines[lane, f]
+    return square
 
 
 @kernel(inner=True)
@@ -287,7 +301,11 @@ def _room(lines, n_lanes, zero, label_zero):
     """Allocate a tile of zero's dtype and what is measured of it; lines and what is found of them are shared."""
     kind = type(zero)
     tile = np.empty((lines.shape[1], n_lanes), kind)
-    return tile, (np.empty(n_lanes, kind), np.empty(n_lanes, kind), np.empty(n_lanes, kind)), np.empty(n_lanes, type(label_zero))
+    return (
+        tile,
+        (np.empty(n_lanes, kind), np.empty(n_lanes, kind), np.empty(n_lanes, kind)),
+        np.empty(n_lanes, type(label_zero)),
+    )
 
 
 @kernel(inner=True)
@@ -306,48 +324,8 @@ def _measure_listed(listed, count, final, again, lines, found, room, packed, hal
             for lane in range(n_lanes):
                 if not np.isfinite(values[0][lane]) and bad < 0:
                     bad = listed[at + lane]
-        changed, n_again = settle(listed, at, n_lanes, lines, found, final, again, n_again, weights, first, held, totals)
+        changed, n_again = settle(
+            listed, at, n_lanes, lines, found, final, again, n_again, weights, first, held, totals
+        )
         n_changed += changed
     return n_changed, n_again, bad
-
-
-@kernel
-def squared_distances(address, single, row_stride, column_stride, frame, centres, labels, result):
-    """Squared distance of each row to the centre of its label, feature by feature: exact also where it is tiny.
-
-    centres : ndarray of shape (n_clusters, n_features), float64, in the frame
-    labels : ndarray of shape (n_rows,), int32; result : ndarray of shape (n_rows,), float64, overwritten
-    """
-    source = (address, single, row_stride, column_stride)
-    lines, listed = np.empty((_SPAN_ROWS, centres.shape[1])), np.empty(_SPAN_ROWS, np.int64)
-    for start in range(0, labels.size, _SPAN_ROWS):
-        count = min(_SPAN_ROWS, labels.size - start)
-        for lane in range(count):
-            listed[lane] = start + lane
-        read_lines(source, listed, 0, count, count, frame, lines)
-        for lane in range(count):
-            label = labels[start + lane]
-            total = 0.0
-            for f in range(centres.shape[1]):
-                difference = lines[lane, f] - centres[label, f]
-                total += difference * difference
-            result[start + lane] = total
-
-
-@kernel
-def all_distances(address, single, row_stride, column_stride, frame, centres, result):
-    """Distance of each row to each centre, in the frame; result : ndarray of shape (n_rows, n_clusters), float64."""
-    source = (address, single, row_stride, column_stride)
-    lines, listed = np.empty((_SPAN_ROWS, centres.shape[1])), np.empty(_SPAN_ROWS, np.int64)
-    for start in range(0, result.shape[0], _SPAN_ROWS):
-        count = min(_SPAN_ROWS, result.shape[0] - start)
-        for lane in range(count):
-            listed[lane] = start + lane
-        read_lines(source, listed, 0, count, count, frame, lines)
-        for lane in range(count):
-            for j in range(centres.shape[0]):
-                total = 0.0
-                for f in range(centres.shape[1]):
-                    difference = lines[lane, f] - centres[j, f]
-                    total += difference * difference
-                result[start + lane, j] = np.sqrt(total)

@@ -17,9 +17,17 @@ def row_factor(data, start, stop, scale, unit):
         square += np.float64(data[i]) * np.float64(data[i])
     if not unit:
         return scale, square * scale * scale
-    if square > 0.0:
+    if 1e-280 < square < 1e280:
         return 1.0 / np.sqrt(square), 1.0
-    return 0.0 * square, 0.0 * square
+    largest = 0.0  # squares have left the range of float64: measure in units of the largest value
+    for i in range(start, stop):
+        largest = max(largest, abs(np.float64(data[i])))
+    if largest == 0.0:
+        return 0.0 * square, 0.0 * square
+    square = 0.0
+    for i in range(start, stop):
+        square += (np.float64(data[i]) / largest) ** 2
+    return 1.0 / np.sqrt(square) / largest, 1.0
 
 
 @kernel(inner=True)
@@ -47,7 +55,9 @@ def measure_row(data, indices, start, stop, factor, columns, half_norms, values)
 
 
 @kernel
-def assign(data, indices, indptr, weights, scale, unit, columns, half_norms, reach, motion, held, first, bounded, totals):
+def assign(
+    data, indices, indptr, weights, scale, unit, columns, half_norms, reach, motion, held, first, bounded, totals
+):
     """Find each row's nearest centre and bring the sums and counts of all centres up to date, see `lloyd.assign`.
 
     data, indices, indptr : the CSR block; columns : ndarray of shape (n_features, n_clusters), float64.

@@ -43,6 +43,9 @@ def dense(address, single, row_stride, column_stride, n_rows, weights, mean, dev
         if weight > 0.0:
             total += weight
             merge(mean, deviation, total, span_mean, span_deviation, weight)
+        else:  # adds zeros, unless a value is not finite: it shows whatever its row weighs
+            for f in range(n_features):
+                mean[f] += span_mean[f]
     return total
 
 

@@ -6,9 +6,10 @@ from functools import cached_property
 import numpy as np
 
 from dparallel.errors import DataError
-from dparallel.kernels import lanes, lloyd, lloyd_csr, moments
+from dparallel.kernels import distances, lanes, lloyd, lloyd_csr, moments
 
 _NO_WEIGHTS = np.empty(0)
+_LARGEST_GAP = 1e38  # in float32 it must not become infinite
 _LABELS_ONLY = (np.empty((0, 0)), np.empty((0, 0)), np.empty(0, np.int64))
 
 
@@ -30,31 +31,42 @@ class Frame:
         points = np.asarray(points, dtype=np.float64)
         if not self.unit:
             return (points - self.shift) * self.scale
+        largest = np.abs(points).max(axis=1, keepdims=True, initial=0.0)
+        points = np.divide(points, largest, out=np.zeros_like(points), where=largest > 0)  # else squares may overflow
         norms = np.sqrt(np.einsum("ij,ij->i", points, points))[:, None]
-        return np.divide(points, norms, out=np.zeros_like(points), where=norms > 0)
+        return np.divide(points, norms, out=points, where=norms > 0)
 
     def leave(self, points):
         """Bring points from the frame back into the data's coordinates, in float64."""
         return points.copy() if self.unit else points / self.scale + self.shift
 
 
+def readable(X):
+    """X itself, or an aligned copy in native byte order: arrays that came over a network may lie at odd addresses."""
+    if is_csr(X) or (X.flags.aligned and X.dtype.isnative and not any(stride % X.itemsize for stride in X.strides)):
+        return X
+    return X.astype(X.dtype.newbyteorder("="), order="C")
+
+
 def _layout(X):
-    """Where a dense block lies: address, whether it is float32, strides in elements."""
-    size = X.itemsize
-    if X.strides[0] % size or X.strides[1] % size or not X.flags.aligned or not X.dtype.isnative:
-        raise DataError(
-            f"a block of dtype {X.dtype.str} with strides {X.strides} is not aligned. "
-            "dparallel reads aligned arrays of native byte order: pass numpy.ascontiguousarray(X)."
-        )
-    return X.ctypes.data, X.dtype == np.float32, X.strides[0] // size, X.strides[1] // size
+    """Where a readable dense block lies: address, whether it is float32, strides in elements."""
+    return X.ctypes.data, X.dtype == np.float32, X.strides[0] // X.itemsize, X.strides[1] // X.itemsize
 
 
 def is_csr(X):
     return hasattr(X, "indptr")
 
 
+class _Window:
+    """Memory described so that numpy takes it for writable; kernels only read it, and compile once for both kinds."""
+
+    def __init__(self, array):
+        self.__array_interface__ = array.__array_interface__ | {"data": (array.ctypes.data, False)}
+
+
 def _csr(X):
-    return X.data, X.indices, X.indptr
+    parts = (X.data, X.indices, X.indptr)
+    return tuple(part if part.flags.writeable else np.asarray(_Window(part)) for part in parts)
 
 
 @dataclass(frozen=True)
@@ -98,7 +110,9 @@ class Ruler:
 
     @cached_property
     def _packed(self):
-        return *lanes.pack_centres(self.centres, np.float32), *lanes.pack_centres(self.centres, np.float64), self.reach
+        with np.errstate(over="ignore"):  # what overflows float32 is measured in float64
+            single = lanes.pack_centres(self.centres, np.float32)
+        return *single, *lanes.pack_centres(self.centres, np.float64), self.reach
 
     @cached_property
     def _columns(self):
@@ -124,7 +138,8 @@ class Ruler:
         # (l - u)^2 must exceed what float64 rounding can hide in a comparison of squared distances
         margin = (1e-7 * root * self.reach, 3e-7 * root)
         single = np.float32
-        return Motion(moved.astype(single), others.astype(single), self._gap().astype(single), margin)
+        with np.errstate(over="ignore"):  # an infinite movement settles nothing
+            return Motion(moved.astype(single), others.astype(single), self._gap().astype(single), margin)
 
     def _gap(self):
         """Half the distance from each centre to the nearest other one, rounded down."""
@@ -134,7 +149,8 @@ class Ruler:
         squares = self.norms[:, None] + self.norms - 2.0 * self.centres @ self.centres.T
         np.fill_diagonal(squares, np.inf)
         rounding = 1e-14 * (n_features + 4) * self.reach**2
-        return 0.5 * (1 - 1e-6) * np.sqrt(np.maximum(squares.min(axis=1) - rounding, 0.0))
+        gap = 0.5 * (1 - 1e-6) * np.sqrt(np.maximum(squares.min(axis=1) - rounding, 0.0))
+        return np.minimum(gap, _LARGEST_GAP)
 
     def assign(self, X, weights, held, motion, *, first, totals=_LABELS_ONLY):
         """Bring held and totals up to date with these centres, see `lloyd.assign`; returns (n_changed, n_measured).
@@ -146,6 +162,7 @@ class Ruler:
         DataError
             If the distances of a row are not finite.
         """
+        X = readable(X)
         weights = _NO_WEIGHTS if weights is None else weights
         motion_given = self._no_motion if motion is None else motion
         moves = (motion_given.moved, motion_given.others, motion_given.gap, motion_given.margin)
@@ -178,19 +195,19 @@ class Ruler:
 
     def squared_distances(self, X, labels):
         """Squared distance, in the frame, of each row to the centre of its label: float64 of shape (n_rows,)."""
-        result = np.empty(labels.size)
+        X, result = readable(X), np.empty(labels.size)
         if is_csr(X):
             frame = self.frame
             lloyd_csr.squared_distances(*_csr(X), frame.scale, frame.unit, self.centres, self.norms, labels, result)
         else:
-            lloyd.squared_distances(*_layout(X), self._dense_frame, self.centres, labels, result)
+            distances.squared_distances(*_layout(X), self._dense_frame, self.centres, labels, result)
         return result
 
     def distances(self, X):
         """Distance, in the frame, of each row to each centre: float64 of shape (n_rows, n_clusters)."""
         if not is_csr(X):
-            result = np.empty((X.shape[0], self.centres.shape[0]))
-            lloyd.all_distances(*_layout(X), self._dense_frame, self.centres, result)
+            X, result = readable(X), np.empty((X.shape[0], self.centres.shape[0]))
+            distances.all_distances(*_layout(X), self._dense_frame, self.centres, result)
             return result
         columns = []
         for number in range(self.centres.shape[0]):
@@ -206,6 +223,7 @@ def block_moments(X, weights):
     DataError
         If X holds NaN or infinity.
     """
+    X = readable(X)
     weights = _NO_WEIGHTS if weights is None else weights
     mean, deviation = np.zeros(X.shape[1]), np.zeros(X.shape[1])
     if is_csr(X):

@@ -21,6 +21,9 @@ class PrintRounds:
     def on_start(self, state: Any) -> None:
         """Nothing to say yet."""
 
+    def on_round_start(self, number: int, state: Any) -> None:
+        """Nothing to say yet."""
+
     def on_round(self, record: RoundRecord, state: Any) -> None:
         """Print one line."""
         parts = [f"{self.name} round {record.round}:"]

@@ -9,10 +9,15 @@ import numpy as np
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from dparallel import kernels
 from dparallel.errors import DataError
 from dparallel.estimator import ParallelEstimator
 from dparallel.moments import Moments, measure_shard
 from dparallel.rounds import open_rounds
+
+_NOT_CENTRED = (
+    "Cannot center sparse matrices: X is sparse and with_mean=True would make it dense. Pass with_mean=False."
+)
 
 
 class ParallelStandardScaler(OneToOneFeatureMixin, TransformerMixin, ParallelEstimator):
@@ -133,10 +138,7 @@ class ParallelStandardScaler(OneToOneFeatureMixin, TransformerMixin, ParallelEst
 
     def _refuse_centring(self, sparse):
         if sparse and self.with_mean:
-            raise DataError(
-                "Cannot center sparse matrices: X is sparse and with_mean=True would make it dense. "
-                "Pass with_mean=False."
-            )
+            raise DataError(_NOT_CENTRED)
 
     def _forget(self):
         for name in ("n_samples_seen_", "mean_", "var_", "scale_", "_moments"):
@@ -148,6 +150,9 @@ class ParallelStandardScaler(OneToOneFeatureMixin, TransformerMixin, ParallelEst
         self.mean_ = moments.mean if self.with_mean or self.with_std else None
         self.var_ = moments.variance if self.with_std else None
         self.scale_ = _scale(moments) if self.with_std else None
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "n_samples_seen_")
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -173,6 +178,7 @@ class _Rescale:
     inverse: bool
 
     def __call__(self, X: Any) -> Any:
+        _refuse_not_finite(X)
         if hasattr(X, "indptr"):
             return self._rescale_csr(X)
         result = X.astype(X.dtype)  # a copy
@@ -187,8 +193,18 @@ class _Rescale:
         return result
 
     def _rescale_csr(self, X: Any) -> Any:
+        if self.shift is not None:
+            raise DataError(_NOT_CENTRED)
         result = X.copy()
         if self.scale is not None:
             factors = self.scale if self.inverse else 1.0 / self.scale
             result.data *= factors[result.indices].astype(X.dtype)
         return result
+
+
+def _refuse_not_finite(X: Any) -> None:
+    values = X.data if hasattr(X, "indptr") else X
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite = np.isfinite(values.sum())  # a sum is cheaper than a look at every value, and NaN shows in it
+    if not finite and not np.isfinite(values).all():
+        raise DataError(kernels.ruler.blame(X))

@@ -17,6 +17,7 @@ from dparallel.records import Listener, RoundRecord
 from dparallel.rounds import Rounds, iterate
 
 SCRATCH_BYTES_PER_ROW = 12  # a label and two bounds, or in seeding a squared distance and the nearest candidate
+_FARTHEST = 1e140  # in the frame, where rows lie at distances of about 1
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Fitting:
         """First centres in the frame, of shape (n_clusters, n_features); init : a method's name or centres."""
         plan = self.plan
         if not isinstance(init, str):
-            return self.frame.enter(init)
+            return self._enter(init)
         run = f"seed-{uuid.uuid4().hex}"
         place = (self.rounds, self.frame, self.n_features, plan.n_clusters, seed, run)
         if init == "random":
@@ -92,9 +93,23 @@ class Fitting:
             rows = np.resize(rows, (plan.n_clusters, self.n_features))
         return self.frame.enter(rows)
 
+    def _enter(self, given: np.ndarray) -> np.ndarray:
+        """Bring centres that a user gave into the frame."""
+        with np.errstate(over="ignore"):
+            centres = self.frame.enter(given)
+            too_far = not (np.abs(centres) < _FARTHEST).all()
+        if too_far:
+            raise DataError(
+                "The initial centers lie so far from the rows that squared distances overflow float64. "
+                "Give centers nearer to the rows."
+            )
+        return centres
+
     def run(self, init: Any, seed: int, listeners: Sequence[Listener] = ()) -> Run:
         """Seed and run Lloyd's rounds once."""
-        algorithm = Lloyd(self.rounds, self.plan.bounded, self._tolerance(), squares_about_origin(self.found, self.frame))
+        algorithm = Lloyd(
+            self.rounds, self.plan.bounded, self._tolerance(), squares_about_origin(self.found, self.frame)
+        )
         state = algorithm.start(uuid.uuid4().hex, self.frame, self.seed(init, seed))
         outcome = iterate(self.rounds, algorithm, state, max_rounds=self.plan.max_iter, listeners=listeners)
         total, labels = self._finish(outcome.state)

@@ -88,12 +88,16 @@ class _Content:
 
 def assign_shard(shard: Shard, state: LloydState) -> Totals:
     """Partial of a round: the totals of a shard's rows under the state's centres."""
-    counters = [0, 0]
+    n_changed = n_measured = 0
+    kept = []
     with shard.scratch.borrow((state.run, state.round - 1)) as content:
-        totals = _fresh_totals(state) if content is None else tuple(array.copy() for array in content.totals)
-        held = [held for _, held in _advance(shard, state, content, totals, counters)]
-        shard.scratch.commit((state.run, state.round), _Content(held, totals))
-    return Totals(*totals, *counters)
+        sums, rest, members = _fresh_totals(state) if content is None else (part.copy() for part in content.totals)
+        for step in _advance(shard, state, content, (sums, rest, members)):
+            n_changed += step.n_changed
+            n_measured += step.n_measured
+            kept.append(step.held)
+        shard.scratch.commit((state.run, state.round), _Content(kept, (sums, rest, members)))
+    return Totals(sums, rest, members, n_changed, n_measured)
 
 
 @dataclass(frozen=True)
@@ -103,17 +107,17 @@ class Finish:
     with_labels: bool
 
     def __call__(self, shard: Shard, state: LloydState) -> Totals:
-        counters = [0, 0]
         inertia = 0.0
         labels = []
         ruler = kernels.ruler.Ruler(state.frame, state.centres)
         with shard.scratch.borrow((state.run, state.round - 1)) as content:
-            totals = _fresh_totals(state) if content is None else content.totals
-            for block, held in _advance(shard, state, content, totals, counters):
-                squares = ruler.squared_distances(block.X, held.labels)
+            sums, rest, members = _fresh_totals(state) if content is None else content.totals
+            for step in _advance(shard, state, content, (sums, rest, members)):
+                block = step.block
+                squares = ruler.squared_distances(block.X, step.held.labels)
                 inertia += float(squares.sum() if block.sample_weight is None else squares @ block.sample_weight)
-                labels.append(held.labels)
-        return Totals(*totals, *counters, inertia, labels if self.with_labels else [])
+                labels.append(step.held.labels)
+        return Totals(sums, rest, members, inertia=inertia, labels=labels if self.with_labels else [])
 
 
 def _fresh_totals(state: LloydState) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -122,31 +126,35 @@ def _fresh_totals(state: LloydState) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return np.zeros(shape), np.zeros(shape), np.zeros(n_clusters, np.int64)
 
 
-def _advance(
-    shard: Shard, state: LloydState, content: _Content | None, totals: Any, counters: list[int]
-) -> Iterator[tuple[Block, Any]]:
-    """Bring every block of a shard from the round before to this one.
+@dataclass(frozen=True)
+class _Step:
+    """A block brought to this round."""
+
+    block: Block
+    held: Any
+    n_changed: int
+    n_measured: int
+
+
+def _advance(shard: Shard, state: LloydState, content: _Content | None, totals: Any) -> Iterator[_Step]:
+    """Bring every block of a shard from the round before to this one, and totals with it, in place.
 
     Without content of the round before, a block's rows are first given to that round's centres again, so that the count
     of changed labels is the same as if nothing had been lost.
     """
     ruler = kernels.ruler.Ruler(state.frame, state.centres)
+    earlier = None if state.before is None else kernels.ruler.Ruler(state.frame, state.before)
     for number, block in enumerate(shard.blocks):
-        first = content is None and state.before is None
+        weights = block.sample_weight
         with naming(block):
             if content is not None:
                 held = content.held[number]
             else:
                 held = kernels.ruler.Held(block.n_rows, state.motion is not None)
-                if state.before is not None:
-                    earlier = kernels.ruler.Ruler(state.frame, state.before)
-                    earlier.assign(block.X, block.sample_weight, held, None, first=True, totals=totals)
-            changed, measured = ruler.assign(
-                block.X, block.sample_weight, held, state.motion, first=first, totals=totals
-            )
-        counters[0] += changed
-        counters[1] += measured
-        yield block, held
+                if earlier is not None:
+                    earlier.assign(block.X, weights, held, None, first=True, totals=totals)
+            first = content is None and earlier is None
+            yield _Step(block, held, *ruler.assign(block.X, weights, held, state.motion, first=first, totals=totals))
 
 
 @dataclass(frozen=True)
@@ -159,13 +167,22 @@ class Lloyd(Algorithm):
     squares : float, weighted sum of the rows' squared norms, in the frame
     """
 
-    rounds: Rounds
+    rounds: Rounds | None
     bounded: bool
     tolerance: float
     squares: float
 
-    partial = staticmethod(assign_shard)
-    combine = staticmethod(Totals.add)
+    def __getstate__(self) -> dict[str, Any]:
+        # the partial travels with its algorithm; the rounds belong to the driver
+        return self.__dict__ | {"rounds": None}
+
+    def partial(self, shard: Shard, state: LloydState) -> Totals:
+        """See assign_shard."""
+        return assign_shard(shard, state)
+
+    def combine(self, a: Totals, b: Totals) -> Totals:
+        """See Totals.add."""
+        return a.add(b)
 
     def start(self, run: str, frame: Any, centres: np.ndarray) -> LloydState:
         """The state before the first round."""
@@ -182,7 +199,7 @@ class Lloyd(Algorithm):
         objective = float(self.squares - 2.0 * (state.centres * sums).sum() + counts @ norms)
         empty = np.flatnonzero(total.members == 0)
         if empty.size:
-            self._relocate(state, empty, sums, counts)
+            self._relocate(state, empty, sums, counts, total.members.copy())
         centres = _means(state, sums, counts)
         ruler = kernels.ruler.Ruler(state.frame, centres)
         return replace(
@@ -198,14 +215,21 @@ class Lloyd(Algorithm):
             counts=counts,
         )
 
-    def _relocate(self, state: LloydState, empty: np.ndarray, sums: np.ndarray, counts: np.ndarray) -> None:
-        """Give empty centres the rows farthest from their own, as scikit-learn does; sums and counts change in place."""
+    def _relocate(
+        self, state: LloydState, empty: np.ndarray, sums: np.ndarray, counts: np.ndarray, members: np.ndarray
+    ) -> None:
+        """Give empty centres the rows farthest from their own, as scikit-learn does; the arrays change in place."""
+        assert self.rounds is not None  # only on a worker
         _, found = self.rounds.reduce(farthest_rows, merge_farthest, (state.frame, state.centres, empty.size))
         for centre, row in zip(empty, found, strict=False):
             if not row.distance > 0.0:
                 break
-            sums[row.label] -= row.weight * row.point
-            counts[row.label] -= row.weight
+            members[row.label] -= 1
+            if members[row.label] == 0:  # what subtraction would leave is rounding, and no weight
+                sums[row.label], counts[row.label] = 0.0, 0.0
+            else:
+                sums[row.label] -= row.weight * row.point
+                counts[row.label] -= row.weight
             sums[centre] = row.weight * row.point
             counts[centre] = row.weight
 

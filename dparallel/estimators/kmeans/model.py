@@ -17,13 +17,16 @@ from dparallel.estimators.kmeans.fitting import SCRATCH_BYTES_PER_ROW, Fitting, 
 from dparallel.estimators.kmeans.measure import Centres, Label, Predict, Transform, inertia_shard
 from dparallel.estimators.kmeans.parameters import check_centres, check_parameters
 from dparallel.estimators.kmeans.streaming import update_centres
+from dparallel.observe.callbacks import CallbackSupport, FitCallbacks, with_callbacks
 from dparallel.observe.printing import PrintRounds
 from dparallel.rounds import open_rounds
 
 _MANY_STARTS = 10
 
 
-class ParallelKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, ParallelEstimator):
+class ParallelKMeans(
+    CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, ParallelEstimator
+):
     """K-means clustering, exact, on arrays in this process and on Dask collections where they are.
 
     Per round the centres and their movement travel to each worker, and two sums per centre and column come back from each
@@ -127,6 +130,7 @@ class ParallelKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         self.random_state = random_state
         self.verbose = verbose
 
+    @with_callbacks
     def fit(self, X, y=None, sample_weight=None):
         """Find the centres.
 
@@ -153,20 +157,26 @@ class ParallelKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         check_parameters(self)
         blocks = self._gather(X, sample_weight=sample_weight)
         random = check_random_state(self.random_state)
-        best = None
+        n_starts = self._n_starts()
+        callbacks = FitCallbacks(self, X, y, sample_weight, n_starts=n_starts, max_rounds=self.max_iter)
         with open_rounds(blocks, scratch_bytes_per_row=SCRATCH_BYTES_PER_ROW) as rounds:
             fitting = Fitting(rounds, self._plan(), with_labels=not blocks.is_dask)
-            for _ in range(self._n_starts()):
+
+            def start():
                 init = self._first_centres(X, blocks.n_features, random)
-                run = fitting.run(init, _draw_seed(random), self._listeners())
-                if best is None or run.inertia < best.inertia:
-                    best = run
+                listeners = callbacks.listeners(lambda state: {"cluster_centers_": _leave(state, blocks.dtype)})
+                return fitting.run(init, _draw_seed(random), listeners + self._printers())
+
+            best = start()
+            for _ in range(n_starts - 1):
+                best = min(best, start(), key=lambda run: run.inertia)
         self._publish(best, blocks.dtype)
         if blocks.is_dask:
             self.labels_ = self._apply(X, Label(best.frame, best.centres), dtype=np.int32)
         else:
             self.labels_ = best.labels
         self._warn(best)
+        callbacks.end()
         return self
 
     def partial_fit(self, X, y=None, sample_weight=None):
@@ -254,6 +264,9 @@ class ParallelKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         check_is_fitted(self)
         return compat.fitted_kmeans(self)
 
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "cluster_centers_")
+
     @property
     def _n_features_out(self):
         return self.cluster_centers_.shape[0]
@@ -273,8 +286,10 @@ class ParallelKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         )
 
     def _n_starts(self):
+        if not (isinstance(self.init, str) or callable(self.init)):
+            return 1  # given centres: every start would be the same
         if self.n_init != "auto":
-            return 1 if hasattr(self.init, "__array__") else self.n_init
+            return self.n_init
         return _MANY_STARTS if callable(self.init) or (isinstance(self.init, str) and self.init == "random") else 1
 
     def _first_centres(self, X, n_features, random):
@@ -284,11 +299,11 @@ class ParallelKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         given = self.init(X, self.n_clusters, random_state=random) if callable(self.init) else self.init
         return check_centres(given, self.n_clusters, n_features)
 
-    def _listeners(self):
+    def _printers(self):
         return [PrintRounds(type(self).__name__)] if self.verbose else []
 
     def _publish(self, run: Run, dtype: Any) -> None:
-        self.cluster_centers_ = run.frame.leave(run.centres).astype(dtype)
+        self.cluster_centers_ = _leave(run, dtype)
         self.inertia_ = run.inertia
         self.n_iter_ = run.n_iter
         self.history_ = run.history
@@ -301,9 +316,14 @@ class ParallelKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
                 f"Number of distinct clusters ({run.n_distinct}) found smaller than n_clusters ({self.n_clusters}). "
                 "Possibly due to duplicate points in X.",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=3 + hasattr(type(self).fit, "__wrapped__"),  # the callbacks' decorator is a frame too
             )
 
 
 def _draw_seed(random):
     return int(random.randint(0, 2**62, dtype=np.int64))
+
+
+def _leave(found, dtype):
+    """Centres of a state or a run in the data's coordinates."""
+    return found.frame.leave(found.centres).astype(dtype)

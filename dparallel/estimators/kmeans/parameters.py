@@ -40,10 +40,11 @@ def check_parameters(model: Any) -> None:
 def _check_number(model: Any, name: str, kind: type, least: float, *, strict: bool = False) -> None:
     value = getattr(model, name)
     what = "an integer" if kind is Integral else "a number"
-    bound = f"{'greater than' if strict else 'at least'} {least}"
+    bound = f"{'finite and greater than' if strict else 'at least'} {least}"
     if isinstance(value, bool) or not isinstance(value, kind):
         raise TypeError(f"{name} was given {value!r}. It must be {what} {bound}.")
-    if not (value > least if strict else value >= least):
+    number: Any = value
+    if not (least < number < np.inf if strict else number >= least):
         raise ValueError(f"{name} was given {value!r}. It must be {what} {bound}.")
 
 
