@@ -1,0 +1,1 @@
+"""dparallel beside its peers: `python -m benchmarks` lists the commands."""

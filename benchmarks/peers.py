@@ -1,0 +1,239 @@
+"""Whoever fits k-means: dparallel in its ways, scikit-learn, dask-ml and Spark, behind one interface."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from distributed import wait
+from sklearn.cluster import KMeans
+
+from benchmarks.cluster import open_cluster
+from benchmarks.data import rows_of_file
+from dparallel import ParallelKMeans
+
+N_PROCESSES = 2
+N_CHUNKS = 8
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One fit that all peers make, with tol=0.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, n_features), float64
+    path : Path of an .npy file with the same rows
+    centres : ndarray of shape (n_clusters, n_features), the first centres of the peers that do not seed
+    max_iter : int
+    seed : int, for the peers that seed by themselves
+    """
+
+    X: np.ndarray
+    path: Path
+    centres: np.ndarray
+    max_iter: int
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Where a fit ended: centres of shape (n_clusters, n_features), and the rounds it took."""
+
+    centres: np.ndarray
+    n_rounds: int
+
+
+class Peer:
+    """Someone who fits k-means.
+
+    Attributes
+    ----------
+    name : str
+    needs : "nothing", "cluster" or "spark", what must be open (see OPENERS)
+    seeds : bool, whether the fit finds its first centres itself, by k-means‖, in the time that is measured
+    """
+
+    name = ""
+    needs = "nothing"
+    seeds = False
+
+    def why_not(self) -> str | None:
+        """Return what is missing to run this peer, in words."""
+
+    def hold(self, problem: Problem) -> AbstractContextManager[Any]:
+        """Bring the rows to where the peer wants them, in memory; this is not timed."""
+        return nullcontext(problem.X)
+
+    def fit(self, rows: Any, problem: Problem) -> Answer:
+        """Fit what hold gave; this is timed."""
+        raise NotImplementedError
+
+
+class ScikitLearn(Peer):
+    """scikit-learn's KMeans with algorithm "lloyd" or "elkan", in all threads of this machine."""
+
+    def __init__(self, algorithm: str):
+        self.name = f"scikit-learn {algorithm}"
+        self.algorithm = algorithm
+
+    def fit(self, rows: Any, problem: Problem) -> Answer:
+        model = KMeans(
+            len(problem.centres),
+            init=problem.centres,
+            n_init=1,
+            max_iter=problem.max_iter,
+            tol=0,
+            algorithm=self.algorithm,
+        ).fit(rows)
+        return Answer(model.cluster_centers_, model.n_iter_)
+
+
+class Threads(Peer):
+    """dparallel on the NumPy array, in all threads of this machine."""
+
+    name = "dparallel threads"
+
+    def fit(self, rows: Any, problem: Problem) -> Answer:
+        init = "k-means||" if self.seeds else problem.centres
+        model = ParallelKMeans(
+            len(problem.centres), init=init, max_iter=problem.max_iter, tol=0, random_state=problem.seed
+        ).fit(rows)
+        return Answer(model.cluster_centers_, model.n_iter_)
+
+
+class OnCluster(Threads):
+    """dparallel on a persisted Dask array, on two worker processes."""
+
+    needs = "cluster"
+
+    def __init__(self, n_chunks: int, *, seeds: bool = False):
+        self.name = f"dparallel {N_PROCESSES} processes, " + ("k-means‖" if seeds else f"{n_chunks} chunks")
+        self.n_chunks = n_chunks
+        self.seeds = seeds
+
+    def hold(self, problem: Problem) -> AbstractContextManager[Any]:
+        return persisted(problem, self.n_chunks)
+
+
+class DaskMl(Peer):
+    """dask-ml's KMeans on a persisted Dask array, on the same cluster."""
+
+    name = f"dask-ml {N_PROCESSES} processes, k-means‖"
+    needs = "cluster"
+    seeds = True
+
+    def why_not(self) -> str | None:
+        return None if find_spec("dask_ml") else "dask-ml is not installed"
+
+    def hold(self, problem: Problem) -> AbstractContextManager[Any]:
+        return persisted(problem, N_CHUNKS)
+
+    def fit(self, rows: Any, problem: Problem) -> Answer:
+        from dask_ml.cluster import KMeans as DaskKMeans
+
+        model = DaskKMeans(len(problem.centres), max_iter=problem.max_iter, tol=0, random_state=problem.seed).fit(rows)
+        return Answer(model.cluster_centers_, model.n_iter_)
+
+
+class Spark(Peer):
+    """Spark MLlib's KMeans on a cached DataFrame of vectors, in one JVM with two threads."""
+
+    name = "Spark local[2], k-means‖"
+    needs = "spark"
+    seeds = True
+
+    def why_not(self) -> str | None:
+        lacking = [package for package in ("pyspark", "pyarrow") if not find_spec(package)]
+        if not (os.environ.get("JAVA_HOME") or shutil.which("java")):
+            lacking.append("java")
+        return f"{' and '.join(lacking)} not installed" if lacking else None
+
+    @contextmanager
+    def hold(self, problem: Problem) -> Iterator[Any]:
+        from pyspark.ml.functions import array_to_vector
+        from pyspark.sql import SparkSession
+
+        folder = problem.path.with_suffix(".parquet")
+        write_parquet(problem.X, folder)
+        table = SparkSession.active().read.parquet(str(folder)).repartition(N_CHUNKS)
+        vectors = table.select(array_to_vector("features").alias("features")).cache()
+        vectors.count()
+        try:
+            yield vectors
+        finally:
+            vectors.unpersist(blocking=True)
+            shutil.rmtree(folder)
+
+    def fit(self, rows: Any, problem: Problem) -> Answer:
+        from pyspark.ml.clustering import KMeans as SparkKMeans
+
+        model = SparkKMeans(
+            k=len(problem.centres), initMode="k-means||", maxIter=problem.max_iter, tol=0.0, seed=problem.seed
+        ).fit(rows)
+        return Answer(np.array(model.clusterCenters()), model.summary.numIter)
+
+
+PEERS: dict[str, Peer] = {
+    "sklearn-lloyd": ScikitLearn("lloyd"),
+    "sklearn-elkan": ScikitLearn("elkan"),
+    "threads": Threads(),
+    "processes-8": OnCluster(N_CHUNKS),
+    "processes-128": OnCluster(128),
+    "processes-seeding": OnCluster(N_CHUNKS, seeds=True),
+    "dask-ml": DaskMl(),
+    "spark": Spark(),
+}
+
+
+@contextmanager
+def persisted(problem: Problem, n_chunks: int) -> Iterator[Any]:
+    """Hold the rows in the memory of the workers of the active client."""
+    rows = rows_of_file(problem.path, problem.X.shape, n_chunks).persist()
+    wait(rows)
+    yield rows
+
+
+def write_parquet(X: np.ndarray, folder: Path) -> None:
+    """Write X as a column of lists, in as many files as Dask gets chunks."""
+    import pyarrow
+    from pyarrow import parquet
+
+    folder.mkdir()
+    for i, rows in enumerate(np.array_split(X, N_CHUNKS)):
+        offsets = np.arange(len(rows) + 1, dtype=np.int32) * X.shape[1]
+        column = pyarrow.ListArray.from_arrays(offsets, rows.ravel())
+        parquet.write_table(pyarrow.table({"features": column}), folder / f"{i}.parquet")
+
+
+@contextmanager
+def open_spark() -> Iterator[Any]:
+    """Start a JVM that talks to this machine only."""
+    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+    from pyspark.sql import SparkSession
+
+    builder = SparkSession.builder.master("local[2]").appName("benchmarks")
+    for key, value in {
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.memory": "6g",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.log.level": "ERROR",
+    }.items():
+        builder = builder.config(key, value)
+    session = builder.getOrCreate()
+    try:
+        yield session
+    finally:
+        session.stop()
+
+
+OPENERS = {"cluster": lambda: open_cluster(N_PROCESSES), "spark": open_spark, "nothing": nullcontext}

@@ -1,0 +1,202 @@
+"""The benchmarks run, in tiny sizes, and what they save is what they measured."""
+
+import json
+import math
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+from benchmarks import kmeans
+from benchmarks.__main__ import COMMANDS, main
+from benchmarks.data import draw_rows, gauss_mixture, inertia
+from benchmarks.peers import Answer, Peer, Threads
+from benchmarks.results import Report, format_table, publish, spread_out
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run one command in tiny sizes and return what it saved."""
+
+    def run_command(command, *arguments):
+        assert main([command, "--quick", "--output", str(tmp_path), *arguments]) == 0
+        assert (tmp_path / f"{command}.png").exists() == bool(find_spec("matplotlib"))
+        return json.loads((tmp_path / f"{command}.json").read_text(encoding="utf-8"))
+
+    return run_command
+
+
+def same_answer(rows):
+    """Whether all peers of each case came to the same centres and inertia in the same rounds."""
+    answers = {}
+    for row in rows:
+        answers.setdefault(row["case"], []).append((row["rounds"], row["inertia"], row["centres off by"]))
+    return all(
+        len({rounds for rounds, _, _ in found}) == 1
+        and np.ptp([value for _, value, _ in found]) <= 1e-10 * found[0][1]
+        and max(off for _, _, off in found) <= 1e-10
+        for found in answers.values()
+    )
+
+
+def test_without_a_command_the_commands_are_listed(capsys):
+    assert main([]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"    {command} " in printed for command in COMMANDS)
+
+
+def test_threads_and_scikit_learn_come_to_the_same_answer_in_every_case(run):
+    saved = run("kmeans", "--peers", "sklearn-lloyd", "sklearn-elkan", "threads", "--repeats", "2")
+    fits = saved["tables"]["Whole fits"]
+    assert len(fits) == 3 * len(kmeans.CASES)
+    assert same_answer(fits)
+    assert all(len(row["all seconds"]) == 2 for row in fits)
+    [ratio] = saved["tables"]["Ratios of seconds"]
+    assert ratio["cases"] == len(kmeans.CASES)
+    assert 0 < ratio["geometric mean"] <= ratio["worst"]
+
+
+@pytest.mark.cluster
+def test_processes_come_to_the_same_answer_with_few_and_many_chunks(run):
+    peers = ("sklearn-lloyd", "processes-8", "processes-128")
+    saved = run("kmeans", "--peers", *peers, "--cases", "short", "narrow", "--repeats", "1")
+    fits = saved["tables"]["Whole fits"]
+    assert len(fits) == 6
+    assert same_answer(fits)
+    assert [row["cases"] for row in saved["tables"]["Ratios of seconds"]] == [2, 2]
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.parametrize("peer, package", [("dask-ml", "dask_ml"), ("spark", "pyspark")])
+def test_peers_that_seed_come_to_an_inertia_like_ours(run, peer, package):
+    pytest.importorskip(package)
+    saved = run("kmeans", "--peers", "processes-seeding", peer, "--cases", "narrow", "--repeats", "1")
+    if saved["notes"]:
+        pytest.skip(saved["notes"][0])
+    ours, theirs = saved["tables"]["Whole fits"]
+    assert theirs["inertia"] == pytest.approx(ours["inertia"], rel=0.25)
+    assert len(saved["tables"]["Ratios of seconds"]) == 1
+
+
+def test_peers_that_are_not_installed_are_skipped_with_a_message(run, monkeypatch, capsys):
+    monkeypatch.setattr("benchmarks.peers.find_spec", lambda name: None)
+    saved = run("kmeans", "--peers", "threads", "dask-ml", "spark", "--cases", "narrow", "--repeats", "1")
+    assert [row["who"] for row in saved["tables"]["Whole fits"]] == ["dparallel threads"]
+    assert "dask-ml is not installed" in saved["notes"][0]
+    assert "pyspark and pyarrow" in saved["notes"][1]
+    assert saved["notes"][0] in capsys.readouterr().out
+
+
+def test_a_peer_that_fails_is_noted_and_the_others_are_measured(run, monkeypatch):
+    class Failing(Peer):
+        name = "failing"
+
+        def fit(self, rows, problem):
+            if problem.max_iter > 2:  # not while warming up
+                raise MemoryError("too many rows")
+            return Answer(problem.centres, 1)
+
+    monkeypatch.setattr(kmeans, "PEERS", {"threads": Threads(), "dask-ml": Failing()})
+    saved = run("kmeans", "--peers", "threads", "dask-ml", "--cases", "narrow")
+    assert [row["who"] for row in saved["tables"]["Whole fits"]] == ["dparallel threads"]
+    assert saved["notes"] == ["failing failed at 4k x 4, R=1, k=6, 5 rounds: MemoryError: too many rows"]
+
+
+def test_what_was_measured_is_saved_when_a_benchmark_breaks_off(tmp_path, monkeypatch):
+    def break_off(options, report):
+        report.tables["Fits"] = [{"seconds": 1.0}]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(kmeans, "run", break_off)
+    with pytest.raises(KeyboardInterrupt):
+        main(["kmeans", "--output", str(tmp_path)])
+    assert json.loads((tmp_path / "kmeans.json").read_text())["tables"] == {"Fits": [{"seconds": 1.0}]}
+
+
+def test_nothing_is_saved_when_nothing_was_measured(tmp_path, capsys):
+    publish(Report("kmeans", {}, {"T": []}), tmp_path / "results")
+    assert capsys.readouterr().out == "Nothing was measured.\n"
+    assert not (tmp_path / "results").exists()
+
+
+def test_slow_fits_are_not_repeated(run):
+    saved = run("kmeans", "--peers", "threads", "--cases", "narrow", "--repeats", "3", "--patience", "0")
+    assert len(saved["tables"]["Whole fits"][0]["all seconds"]) == 1
+
+
+def test_seeding_reads_spam_from_the_folder_that_is_named(run, monkeypatch, tmp_path):
+    random = np.random.default_rng(0)
+    np.savetxt(tmp_path / "spambase.data.gz", random.random((4000, 58)), delimiter=",", header="a,b", comments="")
+    monkeypatch.setenv("DPARALLEL_DATA", str(tmp_path))
+    costs = run("seeding")["tables"]["Costs"]
+    assert len(costs) == 2 * 6
+    assert all(0 < row["final"] <= row["seed"] * (1 + 1e-12) for row in costs)
+
+
+def test_seeding_without_the_folder_says_so(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("DPARALLEL_DATA", str(tmp_path / "missing"))
+    saved = run("seeding")
+    assert "DPARALLEL_DATA" in saved["notes"][0]
+    assert len(saved["tables"]["Costs"]) == 2 * 3
+
+
+@pytest.mark.cluster
+def test_overhead_is_measured_for_threads_and_each_number_of_chunks(run):
+    rows = run("overhead", "--repeats", "1", "--rounds", "5")["tables"]["Overhead"]
+    assert [(row["where"], row["chunks"]) for row in rows] == [("threads", 1), ("2 processes", 4), ("2 processes", 16)]
+    assert all(0 < row["ms per round"] < row["fit, ms"] for row in rows)
+
+
+@pytest.mark.cluster
+def test_memory_tells_growth_and_reads_and_deletes_its_files(run, tmp_path):
+    files = tmp_path / "files"
+    files.mkdir()
+    rows = run("memory", "--folder", str(files), "--rounds", "2")["tables"]["Memory"]
+    figures = {row["figure"]: row["value"] for row in rows}
+    assert figures["data, GB"] == pytest.approx(0.02, rel=0.05)
+    assert figures["reads of a file, fewest"] >= 1
+    assert figures["client grew by at most, MB"] >= 0
+    assert figures["worker's peak, GB"] > 0.02
+    assert figures["workers restarted"] == 0
+    assert not list(files.iterdir())
+
+
+def test_mixture_has_the_spread_that_is_asked_for():
+    X = gauss_mixture(5000, 30, 200, 10.0, seed=0)
+    assert X.shape == (5000, 30)
+    assert X.std() == pytest.approx(math.sqrt(10.0**2 + 1), rel=0.05)
+
+
+def test_first_centres_are_different_rows_of_the_data():
+    X = gauss_mixture(100, 3, 5, 1.0, seed=0)
+    rows = draw_rows(X, 50, seed=1)
+    assert len(np.unique(rows, axis=0)) == 50
+    assert {tuple(row) for row in rows} <= {tuple(row) for row in X}
+
+
+def test_inertia_is_that_of_plain_numpy():
+    X = gauss_mixture(1000, 4, 5, 1.0, seed=0)
+    centres = X[:7]
+    plain = ((X[:, None] - centres) ** 2).sum(axis=2).min(axis=1).sum()
+    assert inertia(X, centres, rows_at_once=300) == pytest.approx(plain, rel=1e-12)
+
+
+def test_tables_are_markdown_of_equal_columns():
+    rows = [{"who": "a", "seconds": 1.23456, "all": [1]}, {"who": "bcd", "seconds": None, "all": []}]
+    assert format_table(rows).splitlines() == [
+        "| who | seconds |",
+        "|-----|---------|",
+        "| a   | 1.235   |",
+        "| bcd |         |",
+    ]
+
+
+def test_a_table_can_be_spread_out_where_a_value_is_missing():
+    rows = [{"x": "a", "y": "b", "v": 1}, {"x": "a", "y": "c", "v": 2}, {"x": "d", "y": "c", "v": 3}]
+    assert spread_out(rows, "x", "y", "v") == [{"x": "a", "b": 1, "c": 2}, {"x": "d", "b": None, "c": 3}]
+
+
+def test_numbers_of_numpy_are_saved_as_numbers(tmp_path):
+    publish(Report("kmeans", {}, {"T": [{"n": np.int64(3), "x": np.float64(0.5)}]}), tmp_path)
+    assert json.loads((tmp_path / "kmeans.json").read_text())["tables"]["T"] == [{"n": 3, "x": 0.5}]
