@@ -131,6 +131,15 @@ def scheduler_lost(error):
     return "scheduler-connection-lost" in str(error)
 
 
+def is_given_up():
+    """Whether the Dask task that calls this is not wanted any more; False outside of a task."""
+    worker = worker_of_this_task()
+    if worker is None:
+        return False
+    task = worker.state.tasks.get(worker.get_current_task())
+    return task is None or task.state == "cancelled"
+
+
 def worker_memory(worker):
     """Return the memory limit (None if unlimited) and the bytes in use of a Dask worker."""
     return worker.memory_manager.memory_limit, worker.monitor.get_process_memory()

@@ -92,7 +92,7 @@ def measure_group(typingctx, tile, packed, half_norms, group, n_features, best, 
     group : int, number of the group of centres
     n_features : int
     best, second : ndarray of shape (TILE_ROWS,), same dtype; the smallest and second smallest value so far
-    nearest : ndarray of shape (TILE_ROWS,), int32 for float32 tiles, int64 for float64; number of the nearest centre so far
+    nearest : ndarray of shape (TILE_ROWS,), int32 for float32 tiles, int64 for float64; the nearest centre's number
 
     Notes
     -----

@@ -25,7 +25,7 @@ _WIDEN = 1e-6  # covers the float32 roundings of one bound update
 
 @kernel(inner=True)
 def read_lines(source, listed, first, count, n_listed, frame, lines):
-    """Copy listed rows, moved into the frame, into lines, row by row, in float64; the next rows are sent for meanwhile."""
+    """Copy listed rows, moved into the frame, into lines, in float64, while the next rows are sent for."""
     address, single, row_stride, column_stride = source
     item = 4 if single else 8
     row_bytes = min(lines.shape[1] * item, _PREFETCH_BYTES) if column_stride == 1 else 0
@@ -310,7 +310,7 @@ def _room(lines, n_lanes, zero, label_zero):
 
 @kernel(inner=True)
 def _measure_listed(listed, count, final, again, lines, found, room, packed, half_norms, reach, unit_rounding, state):
-    """Measure listed rows tile by tile; returns how many changed, how many are listed again, and a row gone bad or -1."""
+    """Measure listed rows tile by tile; returns how many changed, how many are listed again, a row gone bad or -1."""
     tile, values, nearest = room
     source, frame, weights, first, held, totals = state
     n_changed, n_again, bad = 0, 0, -1

@@ -121,7 +121,7 @@ def squared_distances(data, indices, indptr, scale, unit, centres, norms, labels
     """Squared distance of each row to the centre of its label.
 
     centres : ndarray of shape (n_clusters, n_features), float64; norms : their squared norms; result : float64.
-    The difference is taken feature by feature where the row has values: |x - c|^2 = |c|^2 + sum of (x_f - c_f)^2 - c_f^2.
+    The difference is taken where the row has values: |x - c|^2 = |c|^2 + sum of (x_f - c_f)^2 - c_f^2.
     """
     for row in range(labels.size):
         start, stop = indptr[row], indptr[row + 1]

@@ -18,8 +18,8 @@ def dense(address, single, row_stride, column_stride, n_rows, weights, mean, dev
         strides in elements
     n_rows : int
     weights : ndarray of shape (n_rows,), float64, or of shape (0,) where all rows count 1
-    mean, deviation : ndarray of shape (n_features,), float64, zeros at first: weighted mean, and weighted sum of squared
-        deviations from it; changed in place
+    mean, deviation : ndarray of shape (n_features,), float64, zeros at first: weighted mean, and weighted sum of
+        squared deviations from it; changed in place
 
     Returns
     -------

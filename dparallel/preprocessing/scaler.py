@@ -23,7 +23,8 @@ _NOT_CENTRED = (
 class ParallelStandardScaler(OneToOneFeatureMixin, TransformerMixin, ParallelEstimator):
     """Subtract each column's mean and divide by its standard deviation, in one round over the data.
 
-    Three numbers per column come back from each shard; rows stay where they are. A Dask collection is transformed lazily.
+    Two numbers per column and a count come back from each shard; rows stay where they are. A Dask collection is
+    transformed lazily.
 
     Parameters
     ----------
@@ -45,7 +46,7 @@ class ParallelStandardScaler(OneToOneFeatureMixin, TransformerMixin, ParallelEst
 
     See Also
     --------
-    sklearn.preprocessing.StandardScaler : the same in one process. In front of Dask data it turns them into numpy arrays.
+    sklearn.preprocessing.StandardScaler : the same in one process. It turns Dask data into numpy arrays.
 
     Notes
     -----

@@ -72,7 +72,7 @@ class Fitting:
         n_rows = self.found.plain.n_rows
         if n_rows < plan.n_clusters:
             raise DataError(
-                f"n_samples={n_rows} should be >= n_clusters={plan.n_clusters}. Give more rows or ask for fewer clusters."
+                f"n_samples={n_rows} should be >= n_clusters={plan.n_clusters}. Give more rows or take fewer clusters."
             )
         self.frame = choose_frame(self.found, unit=plan.unit, sparse=rounds.blocks.is_sparse)
 

@@ -1,4 +1,4 @@
-"""Lloyd's rounds: rows are given to their nearest centre on the workers, centres move to their rows' mean at the driver.
+"""Lloyd's rounds: workers give rows to their nearest centre, the driver moves each centre to the mean of its rows.
 
 What crosses the network per round: the centres and how far they moved to each worker, and from each shard
 2 * n_clusters * (n_features + 1) float64.

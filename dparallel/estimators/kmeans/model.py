@@ -29,30 +29,32 @@ class ParallelKMeans(
 ):
     """K-means clustering, exact, on arrays in this process and on Dask collections where they are.
 
-    Per round the centres and their movement travel to each worker, and two sums per centre and column come back from each
-    shard; rows stay where they are, but for those drawn as candidates for first centres.
+    Per round the centres and their movement travel to each worker, and two sums per centre and column come back from
+    each shard; rows stay where they are, but for those drawn as candidates for first centres.
 
     Parameters
     ----------
     n_clusters : int, default=8
         Number of clusters and centres.
-    init : {"k-means||", "k-means++", "random"}, array of shape (n_clusters, n_features) or callable, default="k-means||"
+    init : {"k-means||", "k-means++", "random"}, array-like or callable, default="k-means||"
         How the first centres are found. "k-means||" draws about oversampling_factor * n_clusters rows in each of
-        init_rounds rounds and clusters them; "k-means++" takes two rounds over the data per centre; "random" draws rows. A
-        callable is called as ``init(X, n_clusters, random_state=...)`` and returns an array.
+        init_rounds rounds and clusters them; "k-means++" takes two rounds over the data per centre; "random" draws
+        rows. An array has shape (n_clusters, n_features). A callable is called as
+        ``init(X, n_clusters, random_state=...)`` and returns such an array.
     n_init : int or "auto", default="auto"
-        Number of starts, of which the one with the lowest inertia is kept. "auto": 10 for init="random" or a callable, else 1.
+        Number of starts, of which the one with the lowest inertia is kept. "auto": 10 for init="random" or a callable,
+        else 1.
     max_iter : int, default=300
         Most rounds of one start.
     tol : float, default=1e-4
         Stop when the squared movements of all centres sum to at most tol times the mean variance of the columns (for
         metric="cosine", tol / n_features).
     algorithm : {"auto", "bounded", "lloyd", "elkan"}, default="auto"
-        "bounded" leaves out the distances that bounds make needless, and keeps 12 bytes a row for them; "lloyd" measures
-        every row in every round and keeps 4. Both give the same labels. "auto" and "elkan" mean "bounded".
+        "bounded" leaves out the distances that bounds make needless, and keeps 12 bytes a row for them; "lloyd"
+        measures every row in every round and keeps 4. Both give the same labels. "auto" and "elkan" mean "bounded".
     metric : {"euclidean", "cosine"}, default="euclidean"
-        "cosine" is spherical k-means: rows are compared by direction, centres have norm 1, and distances are 1 - cosine. A
-        row of zeros is at distance 1 from every centre.
+        "cosine" is spherical k-means: rows are compared by direction, centres have norm 1, and distances are
+        1 - cosine. A row of zeros is at distance 1 from every centre.
     oversampling_factor : float, default=2.0
         For "k-means||", see init.
     init_rounds : int, default=5
@@ -60,8 +62,8 @@ class ParallelKMeans(
     copy_x : bool, default=True
         Accepted because scikit-learn's KMeans has it; X is never changed.
     random_state : int, RandomState or None, default=None
-        Seeds the draws of first centres. They belong to row numbers, so the same seed draws the same rows however the data
-        are chunked.
+        Seeds the draws of first centres. They belong to row numbers, so the same seed draws the same rows however the
+        data are chunked.
     verbose : int, default=0
         Print a line per round.
 
@@ -83,9 +85,9 @@ class ParallelKMeans(
 
     Notes
     -----
-    Seeding: Bahmani et al., "Scalable k-means++" (VLDB 2012). Rounds: Lloyd, "Least squares quantization in PCM" (1982), with
-    the bounds of Hamerly, "Making k-means even faster" (SDM 2010). Sums are exact, so chunking, workers and their deaths do
-    not change the centres.
+    Seeding: Bahmani et al., "Scalable k-means++" (VLDB 2012). Rounds: Lloyd, "Least squares quantization in PCM"
+    (1982), with the bounds of Hamerly, "Making k-means even faster" (SDM 2010). Sums are exact, so chunking, workers and
+    their deaths do not change the centres.
 
     Examples
     --------

@@ -69,8 +69,8 @@ def check_centres(centres: Any, n_clusters: int, n_features: int) -> np.ndarray:
     centres = np.array(centres, dtype=np.float64)
     if centres.shape != (n_clusters, n_features):
         raise DataError(
-            f"The shape of the initial centers {centres.shape} does not match the number of clusters {n_clusters} and the "
-            f"number of features {n_features}. Give an array of shape ({n_clusters}, {n_features})."
+            f"The shape of the initial centers {centres.shape} does not match the number of clusters {n_clusters} and "
+            f"the number of features {n_features}. Give an array of shape ({n_clusters}, {n_features})."
         )
     if not np.isfinite(centres).all():
         raise DataError("The initial centers hold NaN or infinity. Give finite ones.")

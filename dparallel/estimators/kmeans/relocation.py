@@ -33,9 +33,9 @@ class FarRow:
 
 
 def farthest_rows(shard: Shard, state: tuple[Any, np.ndarray, int]) -> tuple[int, list[FarRow]]:
-    """Partial: how many rows are wanted, and the rows of a shard that lie farthest from their centres; rows of weight 0 do not count.
+    """Partial: how many rows are wanted, and those of a shard that lie farthest from their centres.
 
-    state : (frame, centres, n_wanted)
+    state : (frame, centres, n_wanted). Rows of weight 0 do not count.
     """
     frame, centres, n_wanted = state
     ruler = kernels.ruler.Ruler(frame, centres)

@@ -249,8 +249,8 @@ def scalable(
 
     Notes
     -----
-    Bahmani et al., "Scalable k-means++" (VLDB 2012), Algorithm 2, with the re-clustering by weighted greedy k-means++ and
-    weighted Lloyd.
+    Bahmani et al., "Scalable k-means++" (VLDB 2012), Algorithm 2, with the re-clustering by weighted greedy k-means++
+    and weighted Lloyd.
     """
     rows = random_rows(rounds, frame, n_features, 1, seed, run + "-first")
     found = Candidates(frame, rows)

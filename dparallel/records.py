@@ -1,0 +1,46 @@
+"""What a fit tells about itself: one plain record per round, and the protocol of those who listen."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRecord:
+    """What one round did.
+
+    Parameters
+    ----------
+    round : int, counted from 1
+    objective : float or None, what the algorithm makes small, in its own units
+    change : float or None, how far the state moved, in the units of the algorithm's tolerance
+    seconds : float, from sending the state to having the new one
+    bytes_moved : int, state sent plus partial results received; 0 where nothing left the process
+    """
+
+    round: int
+    objective: float | None
+    change: float | None
+    seconds: float
+    bytes_moved: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record as a dict of plain numbers, for JSON or a DataFrame."""
+        return asdict(self)
+
+
+class Listener(Protocol):
+    """Something told about a fit while it runs, always from the driver's own thread."""
+
+    def on_start(self, state: Any) -> None:
+        """Called once before the first round, with the first state."""
+
+    def on_round_start(self, number: int, state: Any) -> None:
+        """Called before every round, with its number, counted from 1, and the state that it starts from."""
+
+    def on_round(self, record: RoundRecord, state: Any) -> bool | None:
+        """Called after every round, with the state that the round led to; true asks to stop."""
+
+    def on_stop(self, reason: str, state: Any) -> None:
+        """Called once after the last round, with the reason in words; not called when the fit fails."""

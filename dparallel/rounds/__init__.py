@@ -1,0 +1,15 @@
+"""The synchronous engine: state goes out to the shards, partial results come back and are combined, round after round.
+
+This is the way to write an algorithm of one's own: gather the data, open rounds on them, reduce.
+
+    blocks = gather(X)
+    with open_rounds(blocks) as rounds:
+        total = rounds.reduce(partial, combine, state)                        # one round
+        outcome = iterate(rounds, algorithm, state, max_rounds=100)            # rounds until the algorithm is done
+"""
+
+from dparallel.rounds.base import Rounds
+from dparallel.rounds.loop import Algorithm, Outcome, iterate
+from dparallel.rounds.opening import open_rounds
+
+__all__ = ["Algorithm", "Outcome", "Rounds", "iterate", "open_rounds"]

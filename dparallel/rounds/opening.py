@@ -1,0 +1,50 @@
+"""Where the data decide where the rounds run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dparallel.blocks.block import Blocks
+from dparallel.blocks.shards import cut_block
+from dparallel.place import Cluster, Local, find
+from dparallel.rounds.base import Rounds
+from dparallel.rounds.cluster import ClusterRounds
+from dparallel.rounds.local import LocalRounds, load_here
+
+
+@contextmanager
+def open_rounds(blocks: Blocks, *, scratch_bytes_per_row: int = 0) -> Iterator[Rounds]:
+    """Cut blocks into shards, one per thread that will compute, and open rounds on them.
+
+    Data in this process are computed here, on threads. Dask collections are computed by the active client, or here
+    where there is none; inside a Dask task by the workers of its cluster.
+
+    Parameters
+    ----------
+    blocks : Blocks, from gather
+    scratch_bytes_per_row : int, what the partials will keep in shard.scratch, taken off the memory that holds blocks
+
+    Yields
+    ------
+    rounds : Rounds
+
+    Raises
+    ------
+    PlaceError
+        If the active client is asynchronous, or its cluster has no workers.
+    WorkerVersionError
+        If workers lack dparallel or hold another version.
+    MemoryBudgetError
+        If blocks that depend on each other do not fit into memory.
+    """
+    with find(blocks.is_dask) as place, _open_at(place, blocks, scratch_bytes_per_row) as rounds:
+        yield rounds
+
+
+def _open_at(place: Local | Cluster, blocks: Blocks, scratch_bytes_per_row: int) -> Rounds:
+    if isinstance(place, Cluster):
+        return ClusterRounds(blocks, place, scratch_bytes_per_row)
+    if blocks.local is not None:
+        return LocalRounds(blocks, cut_block(blocks.local, place.n_threads))
+    return LocalRounds(blocks, load_here(blocks, place.n_threads, scratch_bytes_per_row))
