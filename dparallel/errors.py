@@ -1,5 +1,10 @@
 """Every exception and warning of dparallel, one sentence each."""
 
+import sys
+import warnings
+
+_INNER = ("dparallel.", "sklearn.", "contextlib")
+
 
 class DparallelError(Exception):
     """Base of every error that dparallel raises itself."""
@@ -39,3 +44,13 @@ class ClusterLostError(DparallelError, RuntimeError):
 
 class StreamingWarning(UserWarning):
     """The data do not fit into the memory share and are read again in every round."""
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn at the line of the caller's code that led here, whatever frames of ours and of scikit-learn lie between."""
+    level = 2
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_INNER):
+        frame = frame.f_back
+        level += 1
+    warnings.warn(message, category, stacklevel=level)

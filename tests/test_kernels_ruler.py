@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dparallel.errors import DataError
-from dparallel.kernels import ruler
-from dparallel.kernels.ruler import Frame, Held, Ruler
+from dparallel.kernels import lloyd_csr, ruler
+from dparallel.kernels.ruler import Frame, Held, Ruler, block_moments
 from tests import twins
 
 rng = np.random.default_rng(2)
@@ -116,3 +116,26 @@ def test_blame_finds_row_and_column_behind_empty_rows():
 def test_values_whose_squares_overflow_are_called_too_large():
     with pytest.raises(DataError, match="so large"):
         Ruler(Frame(np.zeros(2)), np.array([[1e200, 1.0]])).labels(np.array([[1e200, 0.0]]))
+
+
+def test_rows_at_an_odd_address_are_measured_as_if_they_lay_evenly():
+    rows = np.random.default_rng(0).normal(size=(200, 5))
+    odd = np.frombuffer(b"x" + rows.tobytes(), np.uint8)[1:].view(np.float64).reshape(rows.shape)
+    assert not odd.flags.aligned
+    ruler = Ruler(Frame(np.zeros(5)), rows[:4].copy())
+    np.testing.assert_array_equal(ruler.labels(odd), ruler.labels(rows))
+    np.testing.assert_array_equal(ruler.distances(odd), ruler.distances(rows))
+    for a, b in zip(block_moments(odd, None), block_moments(rows, None)):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_read_only_csr_parts_are_measured_by_the_same_compiled_variant():
+    X = scipy.sparse.random(50, 6, 0.5, format="csr", random_state=0)
+    frozen = X.copy()
+    for part in (frozen.data, frozen.indices, frozen.indptr):
+        part.flags.writeable = False
+    ruler = Ruler(Frame(np.zeros(6)), X[:4].toarray())
+    expected = ruler.labels(X)
+    variants = len(lloyd_csr.assign.signatures)
+    np.testing.assert_array_equal(ruler.labels(frozen), expected)
+    assert len(lloyd_csr.assign.signatures) == variants

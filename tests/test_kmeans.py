@@ -301,3 +301,9 @@ def test_transform_names_its_columns_and_set_output_makes_a_dataframe():
     np.testing.assert_allclose(result, euclidean_distances(MIX, model.cluster_centers_))
     with pytest.raises(ValueError, match="feature names"):
         model.predict(frame[frame.columns[::-1]])
+
+
+def test_stopping_at_max_iter_is_a_convergence_warning_at_the_users_line():
+    with pytest.warns(ConvergenceWarning, match="after 2 rounds without converging.*Raise max_iter or tol") as caught:
+        ParallelKMeans(5, max_iter=2, tol=0, random_state=0).fit(datasets.digits())
+    assert caught[0].filename == __file__

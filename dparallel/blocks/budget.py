@@ -5,12 +5,10 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 
-
 import dask
 
 from dparallel.compat import worker_memory, worker_of_this_task
 from dparallel.errors import MemoryBudgetError
-
 
 _LIBRARY_BYTES = 150_000_000  # what numba, its kernels and scikit-learn will take in a worker that has not loaded them
 
@@ -32,8 +30,8 @@ def shard_budget(share: float, n_sharers: int | None = None) -> int:
 
     Notes
     -----
-    On a worker it is also what is left below the mark at which Dask spills: a spilled shard loses its scratch and is read
-    back in every round.
+    On a worker it is also what is left below the mark at which Dask spills: a spilled shard loses its scratch and is
+    read back in every round.
     """
     worker = worker_of_this_task()
     if worker is None:
@@ -70,6 +68,12 @@ def refuse_if_too_large(needed_bytes: int, given_bytes: int) -> None:
     ------
     MemoryBudgetError
     """
+    if memory_share() == 0.0:
+        raise MemoryBudgetError(
+            "The blocks depend on each other (after a shuffle, a rechunk, an indexing or a statistic of the whole), so "
+            "they must be held in memory, and dparallel.persist is off in Dask's configuration. Switch it on, or write "
+            "the data to disk first (to_zarr, to_parquet) and fit what you read back."
+        )
     if needed_bytes > given_bytes:
         raise MemoryBudgetError(
             "The blocks depend on each other (after a shuffle, a rechunk or a statistic of the whole), so they must be "

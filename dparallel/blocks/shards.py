@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from dparallel.blocks.block import Block
+from dparallel.blocks.budget import memory_share
 from dparallel.blocks.streaming import BlockStream, LazyBlock
-from dparallel.errors import StreamingWarning
+from dparallel.errors import StreamingWarning, warn
 
 MIN_SHARD_ELEMENTS = 32_768  # below this, handing the shard to a thread costs more than computing it
 CUT_ROWS = 64  # local shards start at multiples of this, aligned in memory
@@ -184,10 +184,14 @@ def warn_if_streamed(reports: Sequence[ShardReport]) -> None:
     sizes = [report.streamed_bytes for report in reports]
     size = total_known(sizes)
     read = "an amount not known beforehand" if size is None else f"about {size / 1e9:.2f} GB"
-    warnings.warn(
-        f"{n_streamed} of {sum(len(report.rows) for report in reports)} blocks do not fit into the share of memory and "
-        f"are read again in every round: {kept / 1e9:.2f} GB are kept, {read} is read per round. To avoid it add "
-        "memory or workers, or raise dparallel.memory-share in Dask's configuration.",
+    blocks = f"{n_streamed} of {sum(len(report.rows) for report in reports)} blocks"
+    if memory_share() == 0.0:
+        why, remedy = "are not kept, since dparallel.persist is off,", "switch it on in Dask's configuration"
+    else:
+        why = "do not fit into the share of memory"
+        remedy = "add memory or workers, or raise dparallel.memory-share in Dask's configuration"
+    warn(
+        f"{blocks} {why} and are read again in every round: {kept / 1e9:.2f} GB are kept, {read} is read per round. "
+        f"To avoid it {remedy}.",
         StreamingWarning,
-        stacklevel=2,
     )

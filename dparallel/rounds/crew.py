@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from itertools import count
 from typing import Any
 
+from dparallel.errors import warn
 from dparallel.place import version_checker
 
 
@@ -49,7 +49,7 @@ class Crew:
                 del self._asked[worker]
             elif future.status == "error" and worker not in self._refused:
                 self._refused.add(worker)
-                warnings.warn(f"Worker {worker} gets no shards: {future.exception()}", stacklevel=2)
+                warn(f"Worker {worker} gets no shards: {future.exception()}", UserWarning)
         return {worker: n for worker, n in threads.items() if worker in self._known}
 
     def close(self) -> None:

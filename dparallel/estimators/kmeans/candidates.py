@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+_STARTS = 5  # clustering some hundred candidates costs little beside a round over the rows, and one start often errs
+
 
 @dataclass(frozen=True)
 class Candidates:
@@ -56,7 +58,7 @@ def recluster(found: Candidates, weights: np.ndarray, n_clusters: int, seed: int
     else:
         points = found.points
         weights = np.maximum(weights, np.finfo(float).tiny)
-    model = KMeans(n_clusters, init="k-means++", n_init=1, random_state=seed % 2**32)
+    model = KMeans(n_clusters, init="k-means++", n_init=_STARTS, random_state=seed % 2**32)
     with threadpool_limits(1, user_api="openmp"):  # three threads and more add up in the order in which they finish
         model.fit(points, sample_weight=weights)
     return found.frame.leave(model.cluster_centers_)

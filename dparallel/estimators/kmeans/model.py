@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from dparallel import compat
+from dparallel.errors import warn
 from dparallel.estimator import ParallelEstimator
 from dparallel.estimators.kmeans.fitting import SCRATCH_BYTES_PER_ROW, Fitting, Plan, Run
 from dparallel.estimators.kmeans.measure import Centres, Label, Predict, Transform, inertia_shard
@@ -86,8 +86,8 @@ class ParallelKMeans(
     Notes
     -----
     Seeding: Bahmani et al., "Scalable k-means++" (VLDB 2012). Rounds: Lloyd, "Least squares quantization in PCM"
-    (1982), with the bounds of Hamerly, "Making k-means even faster" (SDM 2010). Sums are exact, so chunking, workers and
-    their deaths do not change the centres.
+    (1982), with the bounds of Hamerly, "Making k-means even faster" (SDM 2010). Sums are exact, so chunking, workers
+    and their deaths do not change the centres.
 
     Examples
     --------
@@ -314,11 +314,16 @@ class ParallelKMeans(
 
     def _warn(self, run: Run) -> None:
         if run.n_distinct < self.n_clusters:
-            warnings.warn(
+            warn(
                 f"Number of distinct clusters ({run.n_distinct}) found smaller than n_clusters ({self.n_clusters}). "
                 "Possibly due to duplicate points in X.",
                 ConvergenceWarning,
-                stacklevel=3 + hasattr(type(self).fit, "__wrapped__"),  # the callbacks' decorator is a frame too
+            )
+        elif not run.converged:
+            warn(
+                f"ParallelKMeans stopped after {run.n_iter} rounds without converging: in the last one the centres moved "
+                f"by {run.last_change:.3g}. Raise max_iter or tol.",
+                ConvergenceWarning,
             )
 
 
