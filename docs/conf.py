@@ -1,0 +1,61 @@
+"""How Sphinx builds this documentation: `tox -e docs`. Nothing is fetched while building."""
+
+import importlib.metadata
+import os
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+project = "dparallel"
+author = "dparallel developers"
+copyright = "2026, dparallel developers"
+release = version = importlib.metadata.version("dparallel")
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "numpydoc",
+    "sphinx_gallery.gen_gallery",
+]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "images", "auto_examples/*.ipynb", "auto_examples/*.py", "auto_examples/*.codeobj.json"]
+suppress_warnings = ["config.cache"]  # the gallery's settings hold functions
+nitpicky = False
+
+html_theme = "pydata_sphinx_theme"
+html_title = "dparallel"
+html_theme_options = {"navbar_end": ["theme-switcher"], "show_toc_level": 2, "header_links_before_dropdown": 7}
+html_show_sourcelink = False
+html_sidebars = {name: [] for name in ("index", "install", "kmeans", "rounds", "reliability", "from_the_lecture")}
+
+autosummary_generate = True
+autodoc_typehints = "none"  # the docstrings say shapes and dtypes too
+numpydoc_show_class_members = False  # the class template lists them
+numpydoc_xref_param_type = False
+
+READING_ORDER = ("quickstart", "kmeans_cluster", "kmeans_out_of_core", "kmeans_grid_search", "own_algorithm")
+
+
+class ReadingOrder:
+    """The order of examples in the gallery; those that it does not name come last."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __call__(self, filename):
+        name = filename.removesuffix(".py")
+        return (READING_ORDER.index(name) if name in READING_ORDER else len(READING_ORDER), name)
+
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": r"\.py$",
+    "within_subsection_order": ReadingOrder,
+    "ignore_pattern": r"/_",
+    "abort_on_example_error": False,
+    "download_all_examples": False,
+    "matplotlib_animations": False,
+    "show_memory": False,
+    "capture_repr": (),
+    "remove_config_comments": True,
+}
