@@ -133,7 +133,7 @@ def bound(values, nearest, unit_rounding, n_features, reach, found):
 
 
 @kernel(inner=True)
-def doubtful(held, moved, others, gap, margin, start, stop, listed):
+def doubtful(held, moved, others, gap, margin, start, stop, open_rows, listed):
     """Carry bounds over one movement of the centres and list the rows that they no longer settle.
 
     moved, others, gap : float32 of shape (n_clusters,): how far a centre moved, the farthest that another moved, and
@@ -142,7 +142,6 @@ def doubtful(held, moved, others, gap, margin, start, stop, listed):
     labels, upper, lower = held
     absolute, relative = np.float32(margin[0]), np.float32(margin[1])
     widen = np.float32(_WIDEN)
-    count = 0
     for row in range(start, stop):
         label = labels[row]
         high = upper[row] + moved[label]
@@ -151,8 +150,11 @@ def doubtful(held, moved, others, gap, margin, start, stop, listed):
         low -= abs(low) * widen
         upper[row] = high
         lower[row] = low
+        open_rows[row - start] = not (high + high * relative + absolute < max(low, 2 * gap[label] - high))
+    count = 0
+    for row in range(start, stop):
         listed[count] = row
-        count += not (high + high * relative + absolute < max(low, 2 * gap[label] - high))
+        count += open_rows[row - start]
     return count
 
 
@@ -258,11 +260,12 @@ def assign(address, single, row_stride, column_stride, weights, frame, centres, 
     room_64 = _room(lines, TILE_ROWS_64, np.float64(0), np.int64(0))
     n_rows = held[0].size
     listed, again = np.empty(CHUNK_ROWS, np.int64), np.empty(CHUNK_ROWS, np.int64)
+    open_rows = np.empty(CHUNK_ROWS, np.uint8)
     n_changed, n_measured, bad_row, distrust = 0, 0, -1, 0
     for start in range(0, n_rows, CHUNK_ROWS):
         stop = min(start + CHUNK_ROWS, n_rows)
         if bounded and not first:
-            count = doubtful(held, moved, others, gap, margin, start, stop, listed)
+            count = doubtful(held, moved, others, gap, margin, start, stop, open_rows, listed)
         else:
             count = stop - start
             for i in range(count):

@@ -70,11 +70,12 @@ def assign(
     found = new_found(1)
     nearest = np.empty(1, np.int64)
     listed = np.empty(CHUNK_ROWS, np.int64)
+    open_rows = np.empty(CHUNK_ROWS, np.uint8)
     n_changed, n_measured, bad_row = 0, 0, -1
     for begin in range(0, labels.size, CHUNK_ROWS):
         end = min(begin + CHUNK_ROWS, labels.size)
         if bounded and not first:
-            count = doubtful(held, moved, others, gap, margin, begin, end, listed)
+            count = doubtful(held, moved, others, gap, margin, begin, end, open_rows, listed)
         else:
             count = end - begin
             for i in range(count):

@@ -47,7 +47,7 @@ def farthest_rows(shard: Shard, state: tuple[Any, np.ndarray, int]) -> tuple[int
         squares = ruler.squared_distances(block.X, labels)
         if block.sample_weight is not None:
             squares[block.sample_weight == 0] = -1.0
-        for row in np.argsort(-squares, kind="stable")[:n_wanted]:
+        for row in _largest(squares, n_wanted):
             if squares[row] >= 0:
                 weight = 1.0 if block.sample_weight is None else float(block.sample_weight[row])
                 point = frame.enter(kernels.ruler.dense_rows(block.X, [row]))[0]
@@ -55,6 +55,16 @@ def farthest_rows(shard: Shard, state: tuple[Any, np.ndarray, int]) -> tuple[int
         found = sorted(found, key=lambda far: far.rank)[:n_wanted]
         start += block.n_rows
     return n_wanted, found
+
+
+def _largest(values: np.ndarray, n_wanted: int) -> np.ndarray:
+    """Where the largest values are, in descending order, of equal ones the first."""
+    if n_wanted < values.size:
+        threshold = np.partition(values, values.size - n_wanted)[values.size - n_wanted]
+        rows = np.flatnonzero(values >= threshold)
+    else:
+        rows = np.arange(values.size)
+    return rows[np.argsort(-values[rows], kind="stable")][:n_wanted]
 
 
 def merge_farthest(a: tuple[int, list[FarRow]], b: tuple[int, list[FarRow]]) -> tuple[int, list[FarRow]]:
