@@ -6,7 +6,6 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from uuid import uuid4
 
 import dask
@@ -16,8 +15,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from dparallel.errors import DataError, MemoryBudgetError, StreamingWarning
-from dparallel.records import RoundRecord
-from dparallel.rounds import Algorithm, iterate, open_rounds
+from dparallel.rounds import iterate, open_rounds
 from tests.toys import Means, TwoMeans, blocks_of, concatenate, locate_shard, plain_two_means, sum_shard
 
 
@@ -60,28 +58,6 @@ def fail_on_one(shard, path):
         raise DataError("Block 0 holds NaN.")
     threading.Event().wait(3)
     path.touch()
-
-
-@dataclass(frozen=True)
-class Count(Algorithm):
-    """Counts rounds; done at a given one."""
-
-    last: int
-
-    def partial(self, shard, state):
-        return sum(block.n_rows for block in shard.blocks)
-
-    def combine(self, a, b):
-        return a + b
-
-    def update(self, state, total):
-        return state + 1
-
-    def done(self, old, new):
-        return f"Counted to {new}." if new == self.last else None
-
-    def objective(self, state):
-        return -state
 
 
 @pytest.mark.usefixtures("place")
@@ -167,41 +143,6 @@ def test_a_partial_that_runs_twice_changes_no_number():
     with open_rounds(blocks_of(X)) as rounds:
         outcome = iterate(rounds, Twice(tolerance=-1), Means(), max_rounds=10)
     np.testing.assert_allclose(outcome.state.centres, plain_two_means(values.mean(axis=1), 10), rtol=1e-12)
-
-
-def test_iterate_stops_with_a_reason_or_at_its_limit():
-    with open_rounds(blocks_of(np.zeros((10, 2)))) as rounds:
-        done = iterate(rounds, Count(last=3), 0, max_rounds=10)
-        assert (done.state, done.n_rounds, done.stop_reason, done.converged) == (3, 3, "Counted to 3.", True)
-        limited = iterate(rounds, Count(last=3), 0, max_rounds=2)
-        assert (limited.n_rounds, limited.converged) == (2, False) and "limit of 2 rounds" in limited.stop_reason
-        resumed = iterate(rounds, Count(last=30), 5, max_rounds=7, start_round=5)
-        assert [record.round for record in resumed.history] == [6, 7] and resumed.n_rounds == 7
-        assert iterate(rounds, Count(last=3), 0, max_rounds=0).history == []
-
-
-def test_listeners_hear_of_every_round_and_may_stop():
-    heard = []
-
-    class Ear:
-        def on_start(self, state):
-            heard.append(("start", state))
-
-        def on_round_start(self, number, state):
-            heard.append(("round", number, state))
-
-        def on_round(self, record, state):
-            heard.append((record, state))
-            return record.round == 2
-
-        def on_stop(self, reason, state):
-            heard.append((reason, state))
-
-    with open_rounds(blocks_of(np.zeros((10, 2)))) as rounds:
-        outcome = iterate(rounds, Count(last=5), 0, max_rounds=10, listeners=[Ear()])
-    assert heard[0] == ("start", 0) and heard[1] == ("round", 1, 0) and heard[-1] == (outcome.stop_reason, 2)
-    assert outcome.history == [heard[2][0], heard[4][0]] and all(isinstance(r, RoundRecord) for r in outcome.history)
-    assert [record.objective for record in outcome.history] == [-1, -2]
 
 
 @pytest.mark.usefixtures("place")

@@ -14,7 +14,7 @@ from dparallel.errors import ClusterLostError, DataLostError
 
 TICK_S = 0.25  # how soon an error in one shard ends a round in which others still compute
 ANSWER_S = 7.0  # a scheduler that is silent for so long is taken for dead
-STUCK_TICKS = 4  # so many looks in a row at which none of our tasks runs, and they are taken for stuck
+STUCK_TICKS = 2  # so many looks in a row at which none of our tasks runs, and they are taken for stuck
 
 
 class Stuck(Exception):
@@ -115,7 +115,7 @@ class Watch:
 
     def gather(self, futures: Sequence[Any]) -> list[Any]:
         """Wait for all futures and fetch their results; raises what wait raises."""
-        timeout_s = ANSWER_S / 2
+        timeout_s = 2 * TICK_S
         while True:
             self.wait(futures)
             try:

@@ -321,8 +321,8 @@ class ParallelKMeans(
             )
         elif not run.converged:
             warn(
-                f"ParallelKMeans stopped after {run.n_iter} rounds without converging: in the last one the centres moved "
-                f"by {run.last_change:.3g}. Raise max_iter or tol.",
+                f"ParallelKMeans stopped after {run.n_iter} rounds without converging: in the last one the centres "
+                f"moved by {run.last_change:.3g}. Raise max_iter or tol.",
                 ConvergenceWarning,
             )
 
