@@ -70,6 +70,26 @@ def test_processes_give_the_very_centres_of_threads_and_sklearns_to_1e_8(client,
     assert abs(there.n_iter_ - peer.n_iter_) <= 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("n_chunks", [1, 7, 100])
+@pytest.mark.parametrize("algorithm", ["lloyd", "bounded"])
+@pytest.mark.parametrize("kind", ["dense", "csr"])
+@pytest.mark.parametrize("name", ["spambase", "mnist", "gauss_mixture"])
+def test_real_data_on_processes_give_sklearns_answer(client, name, kind, algorithm, n_chunks):
+    X = getattr(datasets, name)(*([1] if name == "gauss_mixture" else []))
+    first = X[:20] + 1e-3 * np.random.default_rng(0).normal(size=(20, X.shape[1]))  # no exact ties
+    peer = KMeans(20, init=first, tol=0, n_init=1, algorithm="lloyd").fit(X)
+    lazy = in_chunks(X, n_chunks)
+    if kind == "csr":
+        lazy = lazy.map_blocks(scipy.sparse.csr_matrix)
+    model = ParallelKMeans(20, init=first, tol=0, algorithm=algorithm).fit(lazy)
+    scale = np.abs(peer.cluster_centers_).max()
+    np.testing.assert_allclose(model.cluster_centers_, peer.cluster_centers_, rtol=1e-8, atol=1e-10 * scale)
+    np.testing.assert_array_equal(model.labels_.compute(), peer.labels_)
+    assert model.inertia_ == pytest.approx(peer.inertia_, rel=1e-10)
+    assert abs(model.n_iter_ - peer.n_iter_) <= 1
+
+
 @pytest.mark.parametrize("n_chunks", [1, 7])
 def test_csr_blocks_on_processes_give_the_centres_of_a_csr_matrix(client, n_chunks):
     X = datasets.sparse_counts()

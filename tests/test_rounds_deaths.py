@@ -20,12 +20,17 @@ from dparallel.rounds import iterate, open_rounds
 from tests.toys import Means, TwoMeans, blocks_of, plain_two_means, sum_shard
 
 N_ROWS, N_ROUNDS = 100_000, 40
+MANY_KILLS = {
+    "distributed.scheduler.allowed-failures": 30,
+    # or LocalCluster gives up a worker that happens to be restarting 15 s after it was killed once before
+    "distributed.deploy.lost-worker-timeout": "1 hour",
+}
 
 
 @pytest.fixture(scope="module", params=[2, 4])
 def client(request):
     with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 30}),
+        dask.config.set(MANY_KILLS),
         LocalCluster(n_workers=request.param, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):
@@ -187,7 +192,7 @@ def scheduler():
     options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     common = ["--no-dashboard", "--host", "127.0.0.1"]
     scheduler_command = [*command, "distributed.cli.dask_scheduler", "--port", str(port), *common]
-    worker_command = [*command, "distributed.cli.dask_worker", address, "--nthreads", "1", *common]
+    worker_command = [*command, "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny", *common]
     processes = [subprocess.Popen(scheduler_command, **options)]
     try:
         with Client(address, timeout=30) as client:

@@ -170,3 +170,17 @@ def test_streaming_is_said_with_sizes():
         StreamingWarning, match=r"4 of 6 blocks .* read again in every round: 0\.00 GB are kept, about 0"
     ):
         warn_if_streamed([report_shard(shard)])
+
+
+def test_a_shard_that_was_moved_holds_its_rows_at_even_addresses():
+    from distributed.protocol import deserialize, serialize
+
+    X = np.random.default_rng(0).random((300, 3))
+    weights = np.ones(300)
+    header, frames = serialize(Shard(0, [Block(X, sample_weight=weights), Block(sp.csr_matrix(X))]))
+    odd = [np.frombuffer(b"x" + bytes(frame), np.uint8)[1:].data for frame in frames]
+    moved = list(deserialize(header, odd).blocks)
+    np.testing.assert_array_equal(moved[0].X, X)
+    np.testing.assert_array_equal(moved[1].X.toarray(), X)
+    for part in (moved[0].X, moved[0].sample_weight, moved[1].X.data, moved[1].X.indices, moved[1].X.indptr):
+        assert part.flags.aligned

@@ -38,6 +38,18 @@ class Block:
         parts = (self.X.data, self.X.indices, self.X.indptr) if hasattr(self.X, "indptr") else (self.X,)
         return sum(int(part.nbytes) for part in (*parts, self.y, self.sample_weight) if part is not None)
 
+    def aligned(self) -> Block:
+        """This block, its arrays at addresses that compiled loops read without a copy.
+
+        What came over a network lies wherever the message had it.
+        """
+        parts = (self.X.data, self.X.indices, self.X.indptr) if hasattr(self.X, "indptr") else (self.X,)
+        if all(part.flags.aligned for part in (*parts, self.sample_weight) if part is not None):
+            return self
+        moved = [part if part.flags.aligned else part.copy() for part in parts]
+        X = type(self.X)(tuple(moved), shape=self.X.shape, copy=False) if len(moved) > 1 else moved[0]
+        return Block(X, self.y, None if self.sample_weight is None else self.sample_weight.copy(), self.index)
+
     def __sizeof__(self) -> int:
         # Dask's workers account for a block by this
         return self.nbytes + object.__sizeof__(self)

@@ -47,7 +47,11 @@ class BlockStream:
     """
 
     def __init__(self, entries: Sequence[Block | LazyBlock]):
-        self.entries = list(entries)
+        self.entries = [entry.aligned() if isinstance(entry, Block) else entry for entry in entries]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # made anew where it arrives, for the sake of alignment
+        return BlockStream, (self.entries,)
 
     @property
     def streamed(self) -> list[LazyBlock]:

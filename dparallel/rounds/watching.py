@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import dask
@@ -14,6 +14,7 @@ from dparallel.errors import ClusterLostError, DataLostError
 
 TICK_S = 0.25  # how soon an error in one shard ends a round in which others still compute
 ANSWER_S = 7.0  # a scheduler that is silent for so long is taken for dead
+NEWS_S = 2.0  # how much later than our own tasks the user's futures may hear that their data are lost
 STUCK_TICKS = 2  # so many looks in a row at which none of our tasks runs, and they are taken for stuck
 
 
@@ -146,6 +147,10 @@ class Watch:
         if self.client.status != "running" or scheduler_lost(error):
             return self._scheduler_died()
         lost = self._find_lost()
+        until = monotonic() + NEWS_S
+        while not lost and monotonic() < until:
+            sleep(TICK_S / 5)
+            lost = self._find_lost()
         if not lost:
             return ClusterLostError(
                 f"This fit's tasks were cancelled, or somebody restarted {self.client!r}: {error}. Call fit again."
