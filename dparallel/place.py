@@ -141,18 +141,29 @@ def refuse_other_versions(client: Any) -> None:
         )
 
 
-def version_checker() -> Callable[[], None]:
+def version_checker(modules: Sequence[str] = ()) -> Callable[[], None]:
     """Return a function without arguments that raises where dparallel is missing or of another version.
 
     A function made in a function travels by value, so that workers without dparallel can call it, too.
+
+    Parameters
+    ----------
+    modules : names of modules to import where the version is right, which takes a new process some seconds
     """
 
-    def require(expected: str) -> None:
+    def require(expected: str, modules: Sequence[str]) -> None:
         found = import_module("dparallel").__version__
         if found != expected:
             raise ImportError(f"has dparallel {found}")
+        for name in modules:
+            import_module(name)
 
-    return functools.partial(require, expected=import_module("dparallel").__version__)
+    return functools.partial(require, expected=import_module("dparallel").__version__, modules=tuple(modules))
+
+
+def modules_in_use() -> list[str]:
+    """Names of the kernels that this process has loaded: what takes a new worker longest to import."""
+    return sorted(name for name in sys.modules if name.startswith("dparallel.kernels"))
 
 
 def count_threads() -> int:

@@ -7,11 +7,13 @@ from itertools import count
 from typing import Any
 
 from dparallel.errors import warn
-from dparallel.place import version_checker
+from dparallel.place import modules_in_use, version_checker
 
 
 class Crew:
     """Workers that have shown that they hold this version of dparallel; those that join later are asked by a task.
+
+    The task also imports what the fit needs, so that the others go on meanwhile and no round waits for that.
 
     Parameters
     ----------
@@ -42,7 +44,9 @@ class Crew:
         self._asked = {worker: future for worker, future in self._asked.items() if worker in threads}
         for worker in threads.keys() - self._known - self._asked.keys():
             key = f"dparallel-version-{self._token}-{next(self._names)}"
-            self._asked[worker] = self._client.submit(version_checker(), key=key, workers=[worker], pure=False)
+            self._asked[worker] = self._client.submit(
+                version_checker(modules_in_use()), key=key, workers=[worker], pure=False
+            )
         for worker, future in list(self._asked.items()):
             if future.status == "finished":
                 self._known.add(worker)
