@@ -29,8 +29,8 @@ class SeedState:
     frame : kernels.ruler.Frame
     candidates : ndarray of shape (n_candidates, n_features), float64, in the frame: all so far
     n_fresh : int, how many of them, the last, have not been measured yet
-    key : numpy.uint64, of the draw (see `kernels.draws.key`), or of one per winner
-    expected : float, how many rows to draw, or winners to find
+    keys : tuple of numpy.uint64, one for each independent draw (see `kernels.draws.key`)
+    expected : float, how many rows each draw is to find
     """
 
     run: str
