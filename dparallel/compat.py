@@ -97,6 +97,12 @@ def task_graph(graph):
     return convert_legacy_graph(dict(graph)), futures
 
 
+def future_status(client, key):
+    """Return the status of the client's future of that key; None where the client holds none any more."""
+    state = client.futures.get(key)
+    return None if state is None else state.status
+
+
 def is_plain_data(node):
     """Whether a task object only holds data, or another name for a task, so that computing it twice costs nothing."""
     from dask._task_spec import Alias, DataNode

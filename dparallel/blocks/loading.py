@@ -12,7 +12,7 @@ from dparallel.blocks.block import Block, Blocks
 from dparallel.blocks.budget import shard_budget
 from dparallel.blocks.shards import Shard
 from dparallel.blocks.streaming import LazyBlock
-from dparallel.compat import is_plain_data, task_graph
+from dparallel.compat import future_status, is_plain_data, task_graph
 
 
 def independent_blocks(blocks: Blocks) -> list[LazyBlock] | None:
@@ -37,14 +37,22 @@ def independent_blocks(blocks: Blocks) -> list[LazyBlock] | None:
 
 def has_futures(blocks: Blocks) -> bool:
     """Whether the data were persisted or scattered, so that only their cluster has them."""
-    return bool(task_graph(blocks.graph)[1])
-
-
-def lost_blocks(blocks: Blocks) -> list[int]:
-    """Return the numbers of the blocks that need one of the user's futures that was cancelled."""
     tasks, futures = task_graph(blocks.graph)
-    lost = {key for key, future in futures.items() if future.status in ("cancelled", "lost")}
-    return [i for i, key in enumerate(blocks.keys) if lost & _ancestors(tasks, key)[1]]
+    return bool(futures) or any(_ancestors(tasks, key)[1] for key in blocks.keys)
+
+
+def lost_blocks(blocks: Blocks, client: Any) -> list[int]:
+    """Return the numbers of the blocks that need one of the user's futures that was cancelled.
+
+    Dask's optimisation leaves a future in the graph, or only its key in the tasks that need it.
+    """
+    tasks, _ = task_graph(blocks.graph)
+    lost = ("cancelled", "lost", None)
+    return [
+        i
+        for i, key in enumerate(blocks.keys)
+        if any(future_status(client, name) in lost for name in _ancestors(tasks, key)[1])
+    ]
 
 
 def _ancestors(tasks: Mapping[Hashable, Any], key: Hashable) -> tuple[dict[Hashable, Any], set[Hashable]]:

@@ -42,7 +42,7 @@ class ClusterRounds(Rounds):
         self._token = uuid.uuid4().hex[:12]
         self._number = 0
         self._running: list[Any] = []
-        self._watch = Watch(place.client, self._is_ours, functools.partial(lost_blocks, blocks))
+        self._watch = Watch(place.client, self._is_ours, functools.partial(lost_blocks, blocks, place.client))
         self._holding = Holding(blocks, place, self._watch, self._token, scratch_bytes_per_row)
         try:
             self._persevere(lambda: None)
