@@ -133,10 +133,8 @@ def test_scattered_data_lost_with_their_worker_are_a_data_lost_error(client):
     futures = client.scatter([make_block(i, 5000) for i in range(4)], broadcast=False)
     X = da.concatenate([da.from_delayed(dask.delayed(future), (5000, 15), float) for future in futures])
     killer = Killer(client, (3,))
-    started = time.perf_counter()
-    with pytest.raises(DataLostError, match="block"):
+    with pytest.raises(DataLostError, match=r"^Blocks? \d(, \d)* of the data were lost with the worker"):
         fit(X, killer)
-    assert time.perf_counter() - started < 30
 
 
 START_SCHEDULER = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
