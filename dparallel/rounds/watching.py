@@ -14,7 +14,7 @@ from dparallel.errors import ClusterLostError, DataLostError
 
 TICK_S = 0.25  # how soon an error in one shard ends a round in which others still compute
 ANSWER_S = 7.0  # a scheduler that is silent for so long is taken for dead
-NEWS_S = 2.0  # how much later than our own tasks the user's futures may hear that their data are lost
+NEWS_S = 0.5  # how much later than our own tasks the user's futures may hear that their data are lost
 STUCK_TICKS = 2  # so many looks in a row at which none of our tasks runs, and they are taken for stuck
 
 
