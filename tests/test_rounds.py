@@ -112,6 +112,23 @@ def test_many_parts_are_combined_on_the_workers():
             assert many < rounds.bytes_moved
 
 
+@pytest.mark.usefixtures("client")
+def test_large_parts_are_combined_on_each_worker_before_they_travel():
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        with open_rounds(blocks_of(numbers(n_blocks=10)[0])) as rounds:
+            assert rounds.n_shards == 4
+            gathered = []
+            fetch = rounds.watch.gather
+            rounds.watch.gather = lambda futures: gathered.append(len(futures)) or fetch(futures)
+            found = rounds.reduce(locate_shard, concatenate, per_worker=True)
+            apart = rounds.reduce(locate_shard, concatenate)
+        assert found == apart and len(found) == 4
+        assert gathered == [2, 4]
+
+
 @pytest.mark.usefixtures("place")
 def test_a_large_state_arrives_whole():
     X, _ = numbers()

@@ -11,5 +11,6 @@ This is the way to write an algorithm of one's own: gather the data, open rounds
 from dparallel.rounds.base import Rounds
 from dparallel.rounds.loop import Algorithm, Outcome, iterate
 from dparallel.rounds.opening import open_rounds
+from dparallel.rounds.placing import Partitioning
 
-__all__ = ["Algorithm", "Outcome", "Rounds", "iterate", "open_rounds"]
+__all__ = ["Algorithm", "Outcome", "Partitioning", "Rounds", "iterate", "open_rounds"]

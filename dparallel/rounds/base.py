@@ -10,6 +10,7 @@ from typing import Any
 
 from dparallel.blocks.block import Blocks
 from dparallel.blocks.shards import Shard
+from dparallel.place import Cluster, Local
 
 Partial = Callable[[Shard, Any], Any]
 Combine = Callable[[Any, Any], Any]
@@ -23,11 +24,13 @@ class Rounds(ABC):
     n_shards : int
     n_rows : int or None; None only while data of unknown lengths are streamed and no round has read them yet
     is_local : bool, whether the shards are in this process
+    place : Local or Cluster
     bytes_moved : int, state and partial results of the last round that crossed the network
     seconds : float, length of the last round
     """
 
     is_local: bool
+    place: Local | Cluster
 
     def __init__(self, blocks: Blocks):
         self.blocks = blocks
@@ -41,10 +44,15 @@ class Rounds(ABC):
 
     @property
     @abstractmethod
+    def rows(self) -> list[list[int | None]]:
+        """The rows of each block of each shard, None while no round has counted them."""
+
+    @property
+    @abstractmethod
     def n_rows(self) -> int | None:
         """The number of rows of all shards."""
 
-    def reduce(self, partial: Partial, combine: Combine, state: Any = None) -> Any:
+    def reduce(self, partial: Partial, combine: Combine, state: Any = None, *, per_worker: bool = False) -> Any:
         """Run one round: partial(shard, state) on every shard, combined in row order.
 
         Parameters
@@ -53,6 +61,8 @@ class Rounds(ABC):
             shard, so it returns totals of the shard and never changes to earlier totals.
         combine : picklable callable (part, part) -> part, associative; must not change its arguments
         state : anything picklable, small
+        per_worker : bool, whether parts are so large that each worker should combine its own before they travel, which
+            costs a task more
 
         Returns
         -------
@@ -70,7 +80,7 @@ class Rounds(ABC):
         What partial raises reaches the caller as it is; the other shards' work is given up.
         """
         started = perf_counter()
-        total = self._reduce(partial, combine, state)
+        total = self._reduce(partial, combine, state, per_worker)
         self.seconds = perf_counter() - started
         return total
 
@@ -82,7 +92,7 @@ class Rounds(ABC):
         return parts
 
     @abstractmethod
-    def _reduce(self, partial: Partial, combine: Combine, state: Any) -> Any: ...
+    def _reduce(self, partial: Partial, combine: Combine, state: Any, per_worker: bool) -> Any: ...
 
     @abstractmethod
     def _collect(self, partial: Partial, state: Any) -> list[Any]: ...

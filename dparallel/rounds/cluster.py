@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import uuid
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Any
 
 from dask.sizeof import sizeof
@@ -17,6 +18,7 @@ from dparallel.place import Cluster
 from dparallel.rounds import tasks
 from dparallel.rounds.base import Combine, Partial, Rounds
 from dparallel.rounds.holding import Holding
+from dparallel.rounds.placing import Partitioning
 from dparallel.rounds.watching import Stuck, Watch
 
 EMBEDDED_BYTES = 65_536  # a larger state is a key of its own and travels once per worker, not once per task
@@ -32,77 +34,98 @@ class ClusterRounds(Rounds):
     blocks : Blocks of a Dask collection
     place : Cluster
     scratch_bytes_per_row : int
+    partitioning : Partitioning or None, see Holding
+
+    Attributes
+    ----------
+    client : distributed.Client
+    token : str, in the name of every key of this fit
+    watch : Watch
+    holding : Holding
     """
 
     is_local = False
 
-    def __init__(self, blocks: Blocks, place: Cluster, scratch_bytes_per_row: int = 0):
+    def __init__(
+        self,
+        blocks: Blocks,
+        place: Cluster,
+        scratch_bytes_per_row: int = 0,
+        partitioning: Partitioning | None = None,
+    ):
         super().__init__(blocks)
+        self.place = place
         self.client = place.client
-        self._token = uuid.uuid4().hex[:12]
         self._number = 0
         self._running: list[Any] = []
-        self._watch = Watch(place.client, self._is_ours, functools.partial(lost_blocks, blocks, place.client))
-        self._holding = Holding(blocks, place, self._watch, self._token, scratch_bytes_per_row)
+        self.token = uuid.uuid4().hex[:12]
+        self.watch = Watch(place.client, self._is_ours, functools.partial(lost_blocks, blocks, place.client))
+        self.holding = Holding(blocks, place, self.watch, self.token, scratch_bytes_per_row, partitioning)
         try:
-            self._persevere(lambda: None)
+            self.persevere(lambda: None)
         except BaseException:
             self.close()
             raise
 
     def _is_ours(self, key: Any) -> bool:
         # blocks that Dask computes for us may wait for any task of the user's
-        return self._holding.is_loaded_by_dask or self._token in str(key)
+        return self.holding.is_loaded_by_dask or self.token in str(key)
 
-    def _persevere(self, action: Callable[[], Any]) -> Any:
+    def persevere(self, action: Callable[[], Any]) -> Any:
         """Do something on the cluster; where its tasks got stuck, make the shards anew and do it again."""
         for _ in range(MAX_RELOADS):
             try:
-                if not self._holding.shards:
-                    self._holding.load()
+                if not self.holding.shards:
+                    self.holding.load()
                 return action()
             except Stuck:
                 self._release()
-                self._holding.release()
+                self.holding.release()
         raise ClusterLostError(
             f"All workers of {self.client!r} died or paused at once, {MAX_RELOADS} times in this round. Look into "
             "their logs; most often they ran out of memory: add memory or use smaller chunks."
         )
 
     @property
+    def rows(self) -> list[list[int | None]]:
+        return [self.holding.rows[shard.low : shard.high] for shard in self.holding.shards]
+
+    @property
     def n_shards(self) -> int:
-        return len(self._holding.shards)
+        return len(self.holding.shards)
 
     @property
     def n_rows(self) -> int | None:
-        return total_known(self._holding.rows)
+        return total_known(self.holding.rows)
 
-    def _reduce(self, partial: Partial, combine: Combine, state: Any) -> Any:
-        parts = self._persevere(lambda: self._round(partial, state, combine))
+    def _reduce(self, partial: Partial, combine: Combine, state: Any, per_worker: bool) -> Any:
+        parts = self.persevere(lambda: self._round(partial, state, combine, per_worker))
         return functools.reduce(combine, parts)
 
     def _collect(self, partial: Partial, state: Any) -> list[Any]:
-        return self._persevere(lambda: self._round(partial, state, None))
+        return self.persevere(lambda: self._round(partial, state, None))
 
-    def _round(self, partial: Partial, state: Any, combine: Combine | None) -> list[Any]:
+    def _round(self, partial: Partial, state: Any, combine: Combine | None, per_worker: bool = False) -> list[Any]:
         """Run one round and fetch its parts, no more than FAN_IN where they may be combined."""
-        self._holding.follow(self._watch.threads)
+        self.holding.follow(self.watch.threads)
         self._number += 1
         try:
             parts, sent = self._submit_partials(tasks.pack((partial, state)))
+            if combine is not None and per_worker:
+                parts = self._combine_on_workers(tasks.pack(combine), parts)
             while combine is not None and len(parts) > FAN_IN:
                 parts = self._submit_combines(tasks.pack(combine), parts)
-            self._watch.look()
-            found = self._watch.gather(parts)
+            self.watch.look()
+            found = self.watch.gather(parts)
         finally:
             self._release()
         self.bytes_moved = sent + sum(sizeof(part) for part in found)
         if self.n_rows is None:
-            self._holding.count_rows()
+            self.holding.count_rows()
         return found
 
     def _submit_partials(self, payload: bytes) -> tuple[list[Any], int]:
-        shards = self._holding.shards
+        shards = self.holding.shards
         given: Any = payload
         copies = len(shards)
         if len(payload) > EMBEDDED_BYTES:
@@ -110,9 +133,18 @@ class ClusterRounds(Rounds):
             copies = len({shard.worker for shard in shards})
         parts = [
             self._submit("partial", i, tasks.run_partial, shard.future, offset, given, worker=shard.worker)
-            for i, (shard, offset) in enumerate(zip(shards, self._holding.offsets(), strict=True))
+            for i, (shard, offset) in enumerate(zip(shards, self.holding.offsets(), strict=True))
         ]
         return parts, copies * len(payload)
+
+    def _combine_on_workers(self, payload: bytes, parts: Sequence[Any]) -> list[Any]:
+        """Combine neighbouring parts of the same worker there."""
+        pairs = zip(self.holding.shards, parts, strict=True)
+        groups = [(w, [part for _, part in group]) for w, group in groupby(pairs, key=lambda pair: pair[0].worker)]
+        return [
+            group[0] if len(group) == 1 else self._submit("join", i, tasks.run_combine, payload, *group, worker=worker)
+            for i, (worker, group) in enumerate(groups)
+        ]
 
     def _submit_combines(self, payload: bytes, parts: Sequence[Any]) -> list[Any]:
         """Combine neighbours on the workers, FAN_IN at a time."""
@@ -123,7 +155,7 @@ class ClusterRounds(Rounds):
         ]
 
     def _submit(self, name: str, index: int, function: Any, *arguments: Any, worker: str | None) -> Any:
-        key = f"dparallel-{name}-{self._token}-{self._number}-{index}"
+        key = f"dparallel-{name}-{self.token}-{self._number}-{index}"
         pinned = {} if worker is None else {"workers": [worker], "allow_other_workers": True}
         future = self.client.submit(function, *arguments, key=key, pure=False, **pinned)
         self._running.append(future)
@@ -136,4 +168,4 @@ class ClusterRounds(Rounds):
 
     def close(self) -> None:
         self._release()
-        self._holding.close()
+        self.holding.close()

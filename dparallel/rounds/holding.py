@@ -14,7 +14,7 @@ from dparallel.blocks.shards import ShardReport, report_shard, total_known, warn
 from dparallel.place import Cluster
 from dparallel.rounds import tasks
 from dparallel.rounds.crew import Crew
-from dparallel.rounds.placing import assign_workers
+from dparallel.rounds.placing import Partitioning, assign_workers
 from dparallel.rounds.watching import Watch
 
 
@@ -45,6 +45,7 @@ class Holding:
     watch : Watch
     token : str, in the name of every key of this fit
     scratch_bytes_per_row : int
+    partitioning : Partitioning or None, shards that are to stay what they are; None to cut them as workers come and go
 
     Attributes
     ----------
@@ -52,7 +53,15 @@ class Holding:
     rows : list of int or None, rows per block as far as known
     """
 
-    def __init__(self, blocks: Blocks, place: Cluster, watch: Watch, token: str, scratch_bytes_per_row: int):
+    def __init__(
+        self,
+        blocks: Blocks,
+        place: Cluster,
+        watch: Watch,
+        token: str,
+        scratch_bytes_per_row: int,
+        partitioning: Partitioning | None = None,
+    ):
         self.client = place.client
         self.shards: list[Held] = []
         self.rows: list[int | None] = list(blocks.rows)
@@ -63,7 +72,9 @@ class Holding:
         self._made: list[Any] = []
         self._scratch_bytes_per_row = scratch_bytes_per_row
         self._entries = independent_blocks(blocks)
-        self._share = memory_share() / place.count_fits()
+        self._partitioning = partitioning
+        per_thread = 1 if partitioning is None else partitioning.per_thread
+        self._share = memory_share() / (place.count_fits() * per_thread)
         self._threads: dict[str, int] = {}  # of the workers that get shards
         self._has_warned = False
         self._crew = Crew(place.client, token)
@@ -71,7 +82,7 @@ class Holding:
     def load(self) -> None:
         """Make the shards and wait until they are there; warn if some blocks have to be streamed."""
         self._threads = self._crew.welcome(self._watch.wait_for_workers())
-        ranges = group_blocks(self.rows, sum(self._threads.values()))
+        ranges = self._ranges()
         if self._entries is not None:
             self._load_apart(ranges, self._entries)
         else:
@@ -80,6 +91,13 @@ class Holding:
         if not self._has_warned:
             warn_if_streamed(reports)
             self._has_warned = True
+
+    def _ranges(self) -> list[tuple[int, int]]:
+        """The blocks of each shard."""
+        n_threads = sum(self._threads.values())
+        if self._partitioning is None:
+            return group_blocks(self.rows, n_threads)
+        return self._partitioning.group(self.rows, n_threads)
 
     @property
     def is_loaded_by_dask(self) -> bool:
@@ -141,6 +159,11 @@ class Holding:
             before = total_known([before, *self.rows[shard.low : shard.high]])
         return found
 
+    @property
+    def threads(self) -> dict[str, int]:
+        """Threads of the workers that get shards, by address."""
+        return self._threads
+
     def follow(self, threads: dict[str, int]) -> None:
         """Move or cut shards so that all threads have work, if workers came or went since the last call."""
         usable = self._crew.usable(threads)
@@ -152,7 +175,7 @@ class Holding:
             at = homes.get(shard.future.key, ())
             shard.worker = shard.worker if shard.worker in at else next(iter(at), shard.worker)
         ranges = [(shard.low, shard.high) for shard in self.shards]
-        if min(sum(self._threads.values()), len(self.rows)) > len(ranges):
+        if self._partitioning is None and min(sum(self._threads.values()), len(self.rows)) > len(ranges):
             ranges = group_blocks(self.rows, sum(self._threads.values()))
         self._move(ranges)
 

@@ -14,7 +14,7 @@ from dparallel.blocks.budget import memory_share, refuse_if_too_large, shard_bud
 from dparallel.blocks.loading import ShardPlan, block_bytes, group_blocks, has_futures, independent_blocks
 from dparallel.blocks.shards import Shard, report_shard, total_known, warn_if_streamed
 from dparallel.errors import PlaceError
-from dparallel.place import run_threads
+from dparallel.place import Local, run_threads
 from dparallel.rounds.base import Combine, Partial, Rounds
 
 
@@ -25,15 +25,24 @@ class LocalRounds(Rounds):
     ----------
     blocks : Blocks
     shards : list of Shard, one per thread; with one shard no thread is started
+
+    Attributes
+    ----------
+    pool : executor for all shards but the first, or None
     """
 
     is_local = True
 
     def __init__(self, blocks: Blocks, shards: Sequence[Shard]):
         super().__init__(blocks)
+        self.place = Local(len(shards))
         self.shards = list(shards)
         self._set_offsets()
-        self._pool = ThreadPoolExecutor(len(shards) - 1, thread_name_prefix="dparallel") if len(shards) > 1 else None
+        self.pool = ThreadPoolExecutor(len(shards) - 1, thread_name_prefix="dparallel") if len(shards) > 1 else None
+
+    @property
+    def rows(self) -> list[list[int | None]]:
+        return [list(shard.rows) for shard in self.shards]
 
     @property
     def n_shards(self) -> int:
@@ -43,11 +52,11 @@ class LocalRounds(Rounds):
     def n_rows(self) -> int | None:
         return total_known(shard.n_rows for shard in self.shards)
 
-    def _reduce(self, partial: Partial, combine: Combine, state: Any) -> Any:
+    def _reduce(self, partial: Partial, combine: Combine, state: Any, per_worker: bool) -> Any:
         return functools.reduce(combine, self._collect(partial, state))
 
     def _collect(self, partial: Partial, state: Any) -> list[Any]:
-        parts = run_threads([functools.partial(partial, shard, state) for shard in self.shards], self._pool)
+        parts = run_threads([functools.partial(partial, shard, state) for shard in self.shards], self.pool)
         self._set_offsets()
         return parts
 
@@ -58,8 +67,8 @@ class LocalRounds(Rounds):
             offset = total_known([offset, shard.n_rows])
 
     def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+        if self.pool is not None:
+            self.pool.shutdown(wait=True, cancel_futures=True)
         self.shards = []
 
 

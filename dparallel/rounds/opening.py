@@ -11,10 +11,13 @@ from dparallel.place import Cluster, Local, find
 from dparallel.rounds.base import Rounds
 from dparallel.rounds.cluster import ClusterRounds
 from dparallel.rounds.local import LocalRounds, load_here
+from dparallel.rounds.placing import Partitioning
 
 
 @contextmanager
-def open_rounds(blocks: Blocks, *, scratch_bytes_per_row: int = 0) -> Iterator[Rounds]:
+def open_rounds(
+    blocks: Blocks, *, scratch_bytes_per_row: int = 0, partitioning: Partitioning | None = None
+) -> Iterator[Rounds]:
     """Cut blocks into shards, one per thread that will compute, and open rounds on them.
 
     Data in this process are computed here, on threads. Dask collections are computed by the active client, or here
@@ -24,6 +27,8 @@ def open_rounds(blocks: Blocks, *, scratch_bytes_per_row: int = 0) -> Iterator[R
     ----------
     blocks : Blocks, from gather
     scratch_bytes_per_row : int, what the partials will keep in shard.scratch, taken off the memory that holds blocks
+    partitioning : Partitioning or None, on a cluster: shards that stay what they are whatever workers come and go; None
+        to cut them so that every worker has work
 
     Yields
     ------
@@ -38,13 +43,17 @@ def open_rounds(blocks: Blocks, *, scratch_bytes_per_row: int = 0) -> Iterator[R
     MemoryBudgetError
         If blocks that depend on each other do not fit into memory.
     """
-    with find(blocks.is_dask) as place, _open_at(place, blocks, scratch_bytes_per_row) as rounds:
+    with find(blocks.is_dask) as place, _open_at(place, blocks, scratch_bytes_per_row, partitioning) as rounds:
         yield rounds
 
 
-def _open_at(place: Local | Cluster, blocks: Blocks, scratch_bytes_per_row: int) -> Rounds:
+def _open_at(
+    place: Local | Cluster, blocks: Blocks, scratch_bytes_per_row: int, partitioning: Partitioning | None
+) -> Rounds:
     if isinstance(place, Cluster):
-        return ClusterRounds(blocks, place, scratch_bytes_per_row)
+        return ClusterRounds(blocks, place, scratch_bytes_per_row, partitioning)
+    # threads of this process do not come and go, so one shard per thread will do
+    n_shards = partitioning.n_shards if partitioning is not None and partitioning.n_shards else place.n_threads
     if blocks.local is not None:
-        return LocalRounds(blocks, cut_block(blocks.local, place.n_threads))
-    return LocalRounds(blocks, load_here(blocks, place.n_threads, scratch_bytes_per_row))
+        return LocalRounds(blocks, cut_block(blocks.local, n_shards))
+    return LocalRounds(blocks, load_here(blocks, n_shards, scratch_bytes_per_row))

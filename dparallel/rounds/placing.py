@@ -4,6 +4,39 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dparallel.blocks.loading import group_blocks
+
+
+@dataclass
+class Partitioning:
+    """Shards whose rows stay the same for a whole fit, whatever workers come and go.
+
+    Parameters
+    ----------
+    per_thread : int, shards per thread of the workers that are there first; more than one leave something to give to
+        workers that join
+    n_shards : int or None, how many shards instead, as in the fit that is resumed
+
+    Attributes
+    ----------
+    ranges : list of (first block, block after the last), empty until the shards are cut first
+    """
+
+    per_thread: int = 1
+    n_shards: int | None = None
+    ranges: list[tuple[int, int]] = field(default_factory=list, init=False)
+
+    def count(self, n_threads: int) -> int:
+        """Return how many shards to cut."""
+        return self.n_shards or self.per_thread * n_threads
+
+    def group(self, rows: Sequence[int | None], n_threads: int) -> list[tuple[int, int]]:
+        """Return the blocks of each shard, those of the first call whatever the threads are now."""
+        if not self.ranges:
+            self.ranges = group_blocks(rows, self.count(n_threads))
+        return self.ranges
 
 
 def assign_workers(holders: Sequence[str | None], threads: Mapping[str, int]) -> list[str]:

@@ -80,8 +80,8 @@ class Watch:
                 continue
         return self.threads
 
-    def wait(self, futures: Sequence[Any]) -> None:
-        """Wait until all futures are finished.
+    def wait(self, futures: Sequence[Any], first: bool = False) -> None:
+        """Wait until all futures are finished, or the first of them.
 
         Raises
         ------
@@ -99,13 +99,13 @@ class Watch:
         idle_ticks = 0
         while idle_ticks < STUCK_TICKS:
             try:
-                wait(futures, timeout=TICK_S)
+                wait(futures, timeout=TICK_S, return_when="FIRST_COMPLETED" if first else "ALL_COMPLETED")
             except TimeoutError:
-                self._raise_error(futures)
+                self.raise_errors(futures)
             except CancelledError as error:
                 raise self._explain(error) from error
             else:
-                return self._raise_error(futures)
+                return self.raise_errors(futures)
             idle_ticks = 0 if not self.look() or self._is_busy() else idle_ticks + 1
         raise Stuck
 
@@ -126,7 +126,8 @@ class Watch:
             except CancelledError as error:
                 raise self._explain(error) from error
 
-    def _raise_error(self, futures: Sequence[Any]) -> None:
+    def raise_errors(self, futures: Sequence[Any]) -> None:
+        """Raise the error of the first future that failed, if one did."""
         from distributed import KilledWorker
 
         for future in futures:
