@@ -42,6 +42,47 @@ class ClusterLostError(DparallelError, RuntimeError):
     """The scheduler, the client or too many workers in a row died, so the fit cannot go on."""
 
 
+class StoreUnavailable(ClusterLostError):
+    """A shard of the parameter store died and nothing can take its place, or nothing answered before the deadline."""
+
+
+class StoreError(DparallelError, ValueError):
+    """A parameter, an update or an option does not fit the store, such as an unknown name or another shape."""
+
+
+class ConsistencyError(DparallelError, RuntimeError):
+    """A step asks for what the store's consistency does not allow, such as a clock out of order."""
+
+
+class RolledBack(ConsistencyError):
+    """The store went back to a snapshot: go on from the clocks in `progress`.
+
+    Parameters
+    ----------
+    message : str
+    progress : dict of partition to the clock of its next step
+    """
+
+    def __init__(self, message: str, progress: dict[int, int]):
+        super().__init__(message, progress)
+        self.progress = progress
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class NotYet(ConsistencyError):
+    """Slower partitions still hold this step up; what was pushed is applied."""
+
+
+class CheckpointError(DparallelError, ValueError):
+    """A file is no checkpoint of dparallel, is damaged, or belongs to something else."""
+
+
+class StoreWarning(UserWarning):
+    """The store runs with less protection than asked for, for instance without a second copy."""
+
+
 class StreamingWarning(UserWarning):
     """The data do not fit into the memory share and are read again in every round."""
 

@@ -20,13 +20,17 @@ LEVELS = [
     ["compat"],
     ["kernels", "records", "checkpoint"],
     ["place"],
-    ["blocks", "store.optimizers", "store.consistency"],
+    ["blocks", "store.optimizers", "store.consistency", "store.columns", "store.layout"],
     ["store.shard"],
+    ["store.local", "store.messages", "store.mirror", "store.replica", "store.routing", "store.remote"],
     ["store.host", "store.handle", "rounds", "mapreduce"],
-    ["store.supervisor", "workers", "observe"],
+    ["store.fleet", "store.snapshots", "store.supervisor", "observe"],
+    ["store.parameter_store"],
+    ["workers"],
     ["estimator", "metrics", "model_selection", "moments"],
     ["estimators", "preprocessing"],
-    ["store", ""],  # the __init__.py of store/ and of the package itself
+    ["store"],  # the __init__.py of store/
+    [""],  # and of the package itself
 ]
 FOREIGN = ("sklearn", "dask", "distributed", "numba", "llvmlite")
 CLIENT_SEEKERS = {"get_client", "default_client", "worker_client"}
