@@ -17,6 +17,7 @@ from sklearn.pipeline import Pipeline
 from dparallel import ParallelKMeans, ParallelStandardScaler
 from dparallel.errors import DataError
 from tests import datasets
+from tests.spying import Spy
 
 
 @pytest.fixture(scope="module")
@@ -194,32 +195,6 @@ def test_dataframes_get_a_lazy_column_and_write_it_from_parquet_to_parquet(clien
     written = pd.read_parquet(tmp_path / "out").sort_values("a")
     np.testing.assert_array_equal(written["cluster"], model.predict(written[["a", "b"]]))
     assert list(model.transform(df[["a", "b"]]).columns) == [f"parallelkmeans{i}" for i in range(4)]
-
-
-class Spy:
-    """Counts the bytes that the client receives, and refuses that a Dask array becomes a numpy array here."""
-
-    def __init__(self, monkeypatch):
-        from dask.sizeof import sizeof
-
-        self.received = 0
-        gather, compute = Client.gather, da.Array.compute
-
-        def spying_gather(client, futures, *args, **kwargs):
-            found = gather(client, futures, *args, **kwargs)
-            self.received += sizeof(found) if isinstance(found, list) else 0
-            return found
-
-        def no_array(array, *args, **kwargs):
-            raise AssertionError(f"a Dask array of shape {array.shape} was brought to the client")
-
-        def spying_compute(array, *args, **kwargs):
-            assert array.ndim < 2, f"a Dask array of shape {array.shape} was computed"
-            return compute(array, *args, **kwargs)
-
-        monkeypatch.setattr(Client, "gather", spying_gather)
-        monkeypatch.setattr(da.Array, "__array__", no_array)
-        monkeypatch.setattr(da.Array, "compute", spying_compute)
 
 
 @pytest.mark.parametrize("backend", ["n_jobs=1", "dask"])

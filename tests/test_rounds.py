@@ -116,7 +116,7 @@ def test_many_parts_are_combined_on_the_workers():
 def test_large_parts_are_combined_on_each_worker_before_they_travel():
     with (
         LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=":0") as cluster,
-        Client(cluster) as client,
+        Client(cluster),
     ):
         with open_rounds(blocks_of(numbers(n_blocks=10)[0])) as rounds:
             assert rounds.n_shards == 4
