@@ -1,5 +1,6 @@
 """Private or version-dependent touches of scikit-learn, dask, distributed and numba, and nothing else."""
 
+import asyncio
 import contextlib
 import functools
 import hashlib
@@ -9,6 +10,7 @@ import stat
 import sys
 import tempfile
 import threading
+import weakref
 
 # The full fastmath flag would let LLVM delete checks for NaN, so nnan and ninf stay out.
 FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
@@ -16,10 +18,11 @@ FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 _numba_config = threading.Lock()
 
 
-def kernel(function=None, *, inner=False, fastmath=FASTMATH):
+def kernel(function=None, *, inner=False, inlined=False, fastmath=FASTMATH):
     """Compile a function with numba when first called, without the GIL and cached on disk.
 
     inner : bool; the function is only called from other kernels, which spares a third of its compile time
+    inlined : bool; it becomes part of each of them: for small functions with many arguments in innermost loops
 
     The cache folder carries a digest of all kernel sources: numba itself looks only at the file of
     the compiled function, so a change in a file that it inlines would go unnoticed. Where the package
@@ -27,7 +30,7 @@ def kernel(function=None, *, inner=False, fastmath=FASTMATH):
     files; where none can be written the function is compiled in memory.
     """
     if function is None:
-        return functools.partial(kernel, inner=inner, fastmath=fastmath)
+        return functools.partial(kernel, inner=inner, inlined=inlined, fastmath=fastmath)
     import numba
 
     folder = _cache_folder()
@@ -39,7 +42,8 @@ def kernel(function=None, *, inner=False, fastmath=FASTMATH):
                 cache=folder is not None,
                 fastmath=fastmath,
                 error_model="numpy",
-                no_cpython_wrapper=inner,
+                no_cpython_wrapper=inner or inlined,
+                forceinline=inlined,
                 no_cfunc_wrapper=True,
             )(function)
         finally:
@@ -249,3 +253,295 @@ def start_callbacks(estimator, n_subtasks):
     if not getattr(estimator, "_skl_callbacks", None) and not hasattr(estimator, "_parent_callback_ctx"):
         return None
     return estimator._init_callback_context(max_subtasks=n_subtasks)
+
+
+# --- Dask actors, without the stock proxy: in a task that hangs for ever once the actor's worker has died, and it makes
+# the task depend on the actor. `node` is a Worker in the process of a task, a Client elsewhere; coroutines run on the
+# node's event loop.
+
+
+class ActorGone(Exception):
+    """The worker is there, and holds no actor of that key (any more)."""
+
+
+class BoardGone(Exception):
+    """There is no such board (any more)."""
+
+
+def running_worker():
+    """Return a Dask worker that runs in this process, for threads that are no tasks of it; None where there is none."""
+    worker = sys.modules.get("distributed.worker")
+    if worker is None:
+        return None
+    return next((node for node in list(worker.Worker._instances) if node.status.name == "running"), None)
+
+
+def event_loop(node):
+    """The asyncio event loop of a worker or a client."""
+    return node.loop.asyncio_loop
+
+
+def is_on_loop(node):
+    """Whether the calling thread is that of the node's event loop."""
+    try:
+        return asyncio.get_running_loop() is event_loop(node)
+    except RuntimeError:
+        return False
+
+
+def is_worker(node):
+    """Whether the node is a worker rather than a client."""
+    return hasattr(node, "state")
+
+
+async def call_actor(node, address, key, method, arguments, connect_s):
+    """Call a method of an actor and return its result.
+
+    Parameters
+    ----------
+    address, key : str, of the actor's worker and of the actor
+    method : str, name of an `async def` method
+    arguments : sequence of what pickle can carry; arrays in them travel without a copy between processes, and are
+        passed on as they are within a worker
+    connect_s : float, how long to try to connect, in seconds
+
+    Raises
+    ------
+    OSError
+        If the worker is not reached, or its connection broke; the call may have happened all the same.
+    ActorGone
+    Exception
+        What the method raised.
+
+    Notes
+    -----
+    May be cancelled at any time: the method goes on, and the connection is not used again, or the next call would
+    receive this one's answer.
+    """
+    if is_worker(node) and node.address == address:
+        actor = node.state.actors.get(key)
+        if actor is None:
+            raise ActorGone(key)
+        return await asyncio.shield(getattr(actor, method)(*arguments))
+    from distributed.protocol import to_serialize
+
+    message = {
+        "op": "actor_execute",
+        "actor": key,
+        "function": method,
+        "args": [to_serialize(argument) for argument in arguments],
+        "reply": True,
+    }
+    try:
+        if is_worker(node) or _reaches_workers.get(node, node.direct_to_workers):
+            answer = await _converse(node.rpc, address, message, connect_s)
+        else:
+            del message["reply"]
+            message = {"op": "proxy", "worker": address, "msg": message, "reply": True}
+            answer = await _converse(node.rpc, node.scheduler.address, message, connect_s)
+    except Exception as error:
+        # the worker found no such actor in its table; the scheduler passes that on as text
+        if isinstance(error, KeyError) or (type(error) is Exception and str(error).startswith("KeyError(")):
+            raise ActorGone(key) from error
+        raise
+    if answer["status"] == "OK":
+        return answer["result"]
+    raise answer["exception"]
+
+
+_reaches_workers: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+async def look_for_workers(client, address, connect_s):
+    """Find out whether a client reaches workers itself, by one of them; else its calls go through the scheduler.
+
+    That takes twice as long and makes work for the scheduler, which tries for 30 s to reach a worker that has died.
+    """
+    try:
+        await asyncio.wait_for(_converse(client.rpc, address, {"op": "identity", "reply": True}, connect_s), connect_s)
+        _reaches_workers[client] = True
+    except OSError:
+        _reaches_workers[client] = bool(client.direct_to_workers)
+
+
+async def _converse(pool, address, message, connect_s):
+    """Send a message over a pooled connection and return the answer."""
+    try:
+        comm = await pool.connect(address, timeout=connect_s)
+    except RuntimeError as error:  # the worker or client shuts down
+        raise ConnectionError(f"no more connections from here: {error}") from error
+    try:
+        await comm.write(message, on_error="raise")
+        answer = await comm.read()
+    except BaseException:
+        comm.abort()  # not close: that would wait until a stopped process has read what was sent
+        raise
+    finally:
+        pool.reuse(address, comm)
+    if isinstance(answer, dict) and answer.get("status") == "uncaught-error":
+        from distributed.core import clean_exception
+
+        raise clean_exception(**answer)[1]
+    return answer
+
+
+def step_aside():
+    """Let the worker start another task although the calling one has not ended; nothing outside of a task.
+
+    What the calling task waits for may be that other task. It keeps its own thread until it ends.
+    """
+    worker = worker_of_this_task()
+    # a worker that shuts down holds the lock that secede needs while it waits for this very thread
+    if worker is not None and worker.status.name == "running":
+        from distributed import secede
+
+        with contextlib.suppress(KeyError, AttributeError):  # it has done so before, or is no task in a thread
+            secede()
+
+
+def submit_actor(client, factory, arguments, key, worker):
+    """Let a worker make an actor before whatever else waits there; return its future, which must be kept."""
+    return client.submit(
+        factory, *arguments, actor=True, key=key, workers=[worker], allow_other_workers=False, priority=10_000
+    )
+
+
+async def actor_is_made(future):
+    """Wait until the actor of a future is there.
+
+    Raises
+    ------
+    Exception
+        Why it could not be made; CancelledError is none of them, see asyncio.wait_for.
+    """
+    from distributed import wait
+
+    await wait([future])
+    if future.status != "finished":
+        raise await future.exception() or ActorGone(future.key)
+
+
+async def when_worker_closes(worker, name, reference):
+    """Let a worker wait for a coroutine function while it shuts down in order; its connections still work then.
+
+    reference : returns the function, or None where that is no more, such as a weakref.WeakMethod
+    """
+    from distributed import WorkerPlugin
+
+    class Farewell(WorkerPlugin):
+        async def teardown(self, worker):
+            function = reference()
+            if function is not None and worker.status.name == "closing":
+                await function()
+
+    await worker.plugin_add(Farewell(), name=name)
+
+
+def do_not_wait_when_worker_closes(worker, name):
+    """Take when_worker_closes back; again is the same as once."""
+    worker.plugins.pop(name, None)
+
+
+async def list_workers(node):
+    """Ask the scheduler for the addresses of its workers."""
+    return list(
+        await _converse(node.rpc, node.scheduler.address, {"op": "ncores", "workers": None, "reply": True}, 2.0)
+    )
+
+
+async def write_board(client, name, value):
+    """Put a value of tuples, dicts, strings and numbers on the scheduler, where every worker and client may read it."""
+    message = {"op": "variable_set", "name": name, "data": value, "timeout": 5, "reply": True}
+    await _converse(client.rpc, client.scheduler.address, message, 2.0)
+
+
+async def read_board(node, name, connect_s):
+    """Return what was put there.
+
+    Raises
+    ------
+    OSError
+        If the scheduler is not reached.
+    BoardGone
+    """
+    message = {"op": "variable_get", "name": name, "timeout": 0.1, "reply": True}
+    try:
+        return (await _converse(node.rpc, node.scheduler.address, message, connect_s))["value"]
+    except TimeoutError as error:  # the scheduler's; connections that are not made are a plain OSError
+        raise BoardGone(name) from error
+
+
+def delete_board(client, name):
+    """Take a board off the scheduler."""
+    from distributed import Variable
+
+    Variable(name, client=client).delete()
+
+
+# --- scikit-learn's trees
+
+
+def tree_from_arrays(n_features, n_classes, max_depth, nodes, values):
+    """Build a real sklearn.tree._tree.Tree.
+
+    Parameters
+    ----------
+    n_features : int; n_classes : int, 1 for regression; max_depth : int, depth of the deepest leaf
+    nodes : dict of arrays of shape (n_nodes,): left_child, right_child (negative for leaves), feature, threshold,
+        impurity, n_node_samples, weighted_n_node_samples, missing_go_to_left
+    values : ndarray of shape (n_nodes, 1, n_classes), float64
+
+    Notes
+    -----
+    The layout of a node is read from scikit-learn and filled by name: it differs between releases.
+    """
+    import numpy as np
+    from sklearn.tree._tree import NODE_DTYPE, TREE_LEAF, TREE_UNDEFINED, Tree
+
+    table = np.zeros(len(values), NODE_DTYPE)
+    leaf = nodes["left_child"] < 0
+    outside = dict.fromkeys(("left_child", "right_child"), TREE_LEAF)
+    outside |= dict.fromkeys(("feature", "threshold"), TREE_UNDEFINED) | {"missing_go_to_left": 0}
+    for name, column in nodes.items():
+        _field(table, name)[:] = np.where(leaf, outside[name], column) if name in outside else column
+    tree = Tree(n_features, np.array([n_classes], np.intp), 1)
+    values = np.ascontiguousarray(values, np.float64)
+    tree.__setstate__({"max_depth": max_depth, "node_count": len(values), "nodes": table, "values": values})
+    return tree
+
+
+def _field(table, name):
+    """A field of a structured array by its name, wherever it is nested."""
+    if name in table.dtype.names:
+        return table[name]
+    inner = [part for part in table.dtype.names if table.dtype[part].names]
+    for part in inner:
+        with contextlib.suppress(KeyError):
+            return _field(table[part], name)
+    raise KeyError(name)
+
+
+def pruned_tree(tree, n_features, n_classes, ccp_alpha):
+    """Prune a Tree by minimal cost-complexity with scikit-learn's own function; n_classes : 1 for regression."""
+    import numpy as np
+    from sklearn.tree._tree import Tree, _build_pruned_tree_ccp
+
+    result = Tree(n_features, np.array([n_classes], np.intp), 1)
+    _build_pruned_tree_ccp(result, tree, ccp_alpha)
+    return result
+
+
+def tree_constraints(base, criteria):
+    """What BaseEstimator checks the parameters of a parallel tree by: those of scikit-learn's class and three more."""
+    from numbers import Integral
+
+    from sklearn.utils._param_validation import Interval, StrOptions
+
+    constraints = {name: value for name, value in base._parameter_constraints.items() if name != "splitter"}
+    constraints["criterion"] = [StrOptions(set(criteria))]
+    constraints["max_bins"] = [Interval(Integral, 2, 255, closed="both")]
+    constraints["categorical_features"] = ["array-like", StrOptions({"from_dtype"}), None]
+    constraints["exact_rows"] = [Interval(Integral, 0, None, closed="left")]
+    if "class_weight" in constraints:
+        constraints["class_weight"] = [dict, StrOptions({"balanced"}), None]
+    return constraints

@@ -1,0 +1,27 @@
+"""The parameter store: named arrays that many tasks read and change at once."""
+
+import importlib
+
+_PUBLIC = {
+    "Adagrad": "dparallel.store.optimizers",
+    "Adam": "dparallel.store.optimizers",
+    "Add": "dparallel.store.optimizers",
+    "Handle": "dparallel.store.handle",
+    "Momentum": "dparallel.store.optimizers",
+    "Nesterov": "dparallel.store.optimizers",
+    "ParameterStore": "dparallel.store.parameter_store",
+    "SGD": "dparallel.store.optimizers",
+    "StoreStats": "dparallel.store.stats",
+}
+
+__all__ = ["SGD", "Adagrad", "Adam", "Add", "Handle", "Momentum", "Nesterov", "ParameterStore", "StoreStats"]
+
+
+def __getattr__(name):
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,0 +1,98 @@
+"""What a primary sends to its backup: its state once, then every entry in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dparallel.compat import ActorGone
+from dparallel.store.messages import Entry, Seat, State
+
+
+class Mirror:
+    """Keeps one backup equal to its primary. Runs on the worker's event loop.
+
+    Parameters
+    ----------
+    number : int, of the shard
+    epoch : int, reign of the primary
+    seat : Seat, the backup's
+    call : coroutine function (seat, method, *arguments), calls a host
+    changed : function without arguments, called when an attribute changed
+
+    Attributes
+    ----------
+    is_following : bool, whether the backup has the state, so that answers wait for it
+    is_broken : bool, whether it does not answer or does not follow
+    acknowledged : int, sequence number of the last entry that it has applied
+    newer_epoch : int, where the backup knew of a newer primary; else 0
+
+    Notes
+    -----
+    One message is under way at a time; the next one carries all that came meanwhile. While the backup is being filled
+    answers do not wait for it: if the primary died then, waiting would not have saved what came before.
+    """
+
+    def __init__(self, number: int, epoch: int, seat: Seat, call: Callable[..., Any], changed: Callable[[], None]):
+        self.seat = seat
+        self.is_following = self.is_broken = False
+        self.acknowledged = 0
+        self.newer_epoch = 0
+        self._reign = number, epoch
+        self._call = call
+        self._changed = changed
+        self._log: deque[tuple[int, Entry]] = deque()
+        self._sender: asyncio.Task[None] | None = None
+        self._filler: asyncio.Task[None] | None = None
+
+    async def fill(self, sequence: int, state: State, is_restored: bool) -> bool:
+        """Give the backup the state after that entry; return whether it follows from now on."""
+        self._filler = asyncio.get_running_loop().create_task(self._fill(sequence, state, is_restored))
+        await asyncio.wait({self._filler})
+        return self.is_following and not self.is_broken
+
+    async def _fill(self, sequence: int, state: State, is_restored: bool) -> None:
+        if await self._ask("install", "backup", sequence, state, is_restored):
+            self.is_following, self.acknowledged = True, max(sequence, self.acknowledged)
+            self._changed()
+            self._send()
+
+    def append(self, sequence: int, entries: Sequence[Entry]) -> None:
+        """Take entries for the backup; `sequence` is the number of the last one."""
+        self._log.extend(zip(range(sequence - len(entries) + 1, sequence + 1), entries))
+        self._send()
+
+    def stop(self) -> None:
+        """Send nothing more."""
+        for task in (self._sender, self._filler):
+            if task is not None:
+                task.cancel()
+        self.is_following = False
+        self._log.clear()
+
+    def _send(self) -> None:
+        if self._log and self.is_following and (self._sender is None or self._sender.done()):
+            self._sender = asyncio.get_running_loop().create_task(self._send_log())
+
+    async def _send_log(self) -> None:
+        while self._log and not self.is_broken:
+            batch = list(self._log)
+            if not await self._ask("follow", batch[0][0], [entry for _, entry in batch]):
+                return
+            for _ in batch:
+                self._log.popleft()
+            self.acknowledged = batch[-1][0]
+            self._changed()
+
+    async def _ask(self, method: str, *arguments: Any) -> bool:
+        try:
+            followed, epoch = await self._call(self.seat, method, *self._reign, *arguments)
+        except (OSError, ActorGone):
+            followed, epoch = False, 0
+        if not followed:
+            self.is_broken = True
+            self.newer_epoch = epoch
+            self._changed()
+        return followed
