@@ -1,0 +1,6 @@
+"""The asynchronous engine: short tasks that pull, compute and push, refilled as they end."""
+
+from dparallel.workers.base import AsyncAlgorithm, EpochReport, Judge, Outcome, StepInfo, Verdict
+from dparallel.workers.training import train
+
+__all__ = ["AsyncAlgorithm", "EpochReport", "Judge", "Outcome", "StepInfo", "Verdict", "train"]

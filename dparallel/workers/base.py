@@ -1,0 +1,161 @@
+"""What the asynchronous engine asks of an algorithm, and what it tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from dparallel.blocks.shards import Shard
+from dparallel.records import RoundRecord
+
+
+@dataclass(frozen=True, slots=True)
+class StepInfo:
+    """Which step it is. The same step is always given the same, whoever runs it and however often.
+
+    Parameters
+    ----------
+    partition : int, number of the partition
+    clock : int, number of the partition's step in the whole fit, from 0
+    epoch : int, from 0
+    index : int, number of the step in its epoch, from 0
+    n_steps : int, steps of each partition per epoch
+    share : float in (0, 1], by how much the step's displacement of the parameters counts
+    control : what the judge decided before this epoch, small and picklable, or None
+    """
+
+    partition: int
+    clock: int
+    epoch: int
+    index: int
+    n_steps: int
+    share: float
+    control: Any = None
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What is known after all partitions have finished an epoch.
+
+    Parameters
+    ----------
+    epoch : int, from 0
+    sums : ndarray of shape (n_sums,), float64, what the steps of this epoch added up
+    parameters : dict of str to ndarray, as on the store then
+    scores : ndarray of shape (n_scores,), float64, sum of `score` over the partitions, or None
+    """
+
+    epoch: int
+    sums: np.ndarray
+    parameters: dict[str, np.ndarray]
+    scores: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What follows from an epoch.
+
+    Parameters
+    ----------
+    reason : str, why to stop, as a sentence; None to go on
+    converged : bool, whether that reason is a good end
+    control : given to the steps of the epochs that follow
+    objective, change : float or None, for the record of the epoch
+    """
+
+    reason: str | None = None
+    converged: bool = True
+    control: Any = None
+    objective: float | None = None
+    change: float | None = None
+
+
+class Judge(Protocol):
+    """Decides at the driver after every epoch; keeps what it needs to remember."""
+
+    def judge(self, report: EpochReport) -> Verdict:
+        """Look at an epoch."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what it remembers, as plain numbers, strings and lists, for a checkpoint."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Remember what state returned."""
+
+
+class AsyncAlgorithm:
+    """What train runs: subclass it as a frozen dataclass, since it travels to the workers.
+
+    Attributes
+    ----------
+    n_sums : int, length of the vector that the steps add up
+    is_scored : bool, whether `score` is wanted after every epoch
+    """
+
+    n_sums = 2
+    is_scored = False
+
+    def initial(self) -> dict[str, np.ndarray]:
+        """Return the parameters to start from, by name."""
+        raise NotImplementedError
+
+    def optimizers(self) -> dict[str, Any]:
+        """Return the store's optimizer of each parameter."""
+        raise NotImplementedError
+
+    def count_steps(self, rows: Sequence[int]) -> int:
+        """Return how many steps an epoch of a partition takes whose blocks have so many rows."""
+        raise NotImplementedError
+
+    def work_seconds(self, rows: Sequence[int]) -> float:
+        """Return about how long one epoch of such a partition computes, from shapes alone."""
+        raise NotImplementedError
+
+    def prepare(self, shard: Shard) -> Any:
+        """Return what the steps derive from the shard once (codes of labels, weights); kept in its scratch."""
+        return None
+
+    def step(
+        self, shard: Shard, prepared: Any, parameters: Mapping[str, np.ndarray], info: StepInfo
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Return one step's update by name, and what it adds to the sums, of shape (n_sums,), float64.
+
+        It depends on nothing but the shard's rows, the parameters and info, and changes none of them. An index beyond
+        the shard's own number of steps returns ({}, zeros): other partitions are longer.
+        """
+        raise NotImplementedError
+
+    def score(self, shard: Shard, prepared: Any, parameters: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return what the shard adds to the scores of an epoch."""
+        raise NotImplementedError
+
+    def judge(self) -> Judge:
+        """Return a new judge of this fit's epochs."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended.
+
+    Parameters
+    ----------
+    parameters : dict of str to ndarray, float64
+    history : list of RoundRecord, one per epoch
+    n_epochs : int, epochs run in all, those before a checkpoint included
+    n_steps : int, steps that were applied, over all partitions
+    stop_reason : str, a sentence
+    converged : bool
+    stats : StoreStats, which counts among others how old the parameters were that updates were based on
+    """
+
+    parameters: dict[str, np.ndarray]
+    history: list[RoundRecord]
+    n_epochs: int
+    n_steps: int
+    stop_reason: str
+    converged: bool
+    stats: Any
