@@ -2,7 +2,29 @@
 
 import importlib
 
-_MODULES = ("distances", "draws", "lanes", "lloyd", "lloyd_csr", "moments", "ruler")
+_MODULES = (
+    "binning",
+    "boundaries",
+    "cart",
+    "distances",
+    "draws",
+    "gradient",
+    "gradient_csr",
+    "gradient_dense",
+    "histogram",
+    "lanes",
+    "layouts",
+    "lloyd",
+    "lloyd_csr",
+    "losses",
+    "moments",
+    "passive",
+    "permutation",
+    "quantile",
+    "ruler",
+    "splits",
+    "tiles",
+)
 
 
 def __getattr__(name):

@@ -110,3 +110,25 @@ def race(key, first_row, mass, chosen, time):
             at -= 1
         time[at] = arrival
         chosen[at] = first_row + row
+
+
+@kernel
+def _fill(key, first_row, result):
+    for row in range(result.size):
+        result[row] = uniform(key, first_row + row)
+
+
+def numbers(key, first_row, n_rows):
+    """Draw the numbers of consecutive rows.
+
+    Parameters
+    ----------
+    key : uint64 from `key`; first_row : int, global number of the first row
+
+    Returns
+    -------
+    result : ndarray of shape (n_rows,), float64, in (0, 1)
+    """
+    result = np.empty(n_rows)
+    _fill(key, first_row, result)
+    return result

@@ -11,12 +11,12 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 _WIDE = binding.get_host_cpu_features().get("avx512f", False)
-_VECTOR_BYTES = 64 if _WIDE else 32
+VECTOR_BYTES = 64 if _WIDE else 32
 _VECTORS = 4 if _WIDE else 2
 
 GROUP = 4  # centres measured together: with _VECTORS row vectors their sums fill the registers without spilling
-TILE_ROWS_32 = _VECTOR_BYTES // 4 * _VECTORS
-TILE_ROWS_64 = _VECTOR_BYTES // 8 * _VECTORS
+TILE_ROWS_32 = VECTOR_BYTES // 4 * _VECTORS
+TILE_ROWS_64 = VECTOR_BYTES // 8 * _VECTORS
 
 _INDEX = ir.IntType(64)
 _CONTRACT = ("contract",)
@@ -51,7 +51,7 @@ class _Lanes:
     def __init__(self, builder, element, label):
         self.builder = builder
         self.n_bytes = 4 if element == ir.FloatType() else 8
-        self.lanes = _VECTOR_BYTES // self.n_bytes
+        self.lanes = VECTOR_BYTES // self.n_bytes
         self.value = ir.VectorType(element, self.lanes)
         self.label = ir.VectorType(label, self.lanes)
         self.tile_rows = self.lanes * _VECTORS
@@ -189,3 +189,24 @@ def prefetch(typingctx, address):
         return context.get_dummy_value()
 
     return types.void(types.intp), codegen
+
+
+COUNTED = 16  # what `count_below` looks at
+
+
+@intrinsic
+def count_below(typingctx, bounds, at, value):
+    """Count those of bounds[at:at + COUNTED] that are smaller than a value; float32. A NaN is not compared."""
+    signature = types.intp(bounds, types.intp, types.float32)
+
+    def codegen(context, builder, signature, args):
+        data = _array_data(context, builder, signature.args[0], args[0])
+        vector = ir.VectorType(ir.FloatType(), COUNTED)
+        nothing, number = ir.Constant(vector, ir.Undefined), ir.IntType(32)
+        lanes = builder.load(builder.bitcast(builder.gep(data, [args[1]]), vector.as_pointer()), align=4)
+        single = builder.insert_element(nothing, args[2], ir.Constant(number, 0))
+        spread = builder.shuffle_vector(single, nothing, ir.Constant(ir.VectorType(number, COUNTED), [0] * COUNTED))
+        below = builder.bitcast(builder.fcmp_ordered("<", lanes, spread), ir.IntType(COUNTED))
+        return builder.zext(builder.ctpop(below), _INDEX)
+
+    return signature, codegen

@@ -7,6 +7,7 @@ import numpy as np
 
 from dparallel.errors import DataError
 from dparallel.kernels import distances, lanes, lloyd, lloyd_csr, moments
+from dparallel.kernels.layouts import csr_parts, is_csr, layout, readable
 
 _NO_WEIGHTS = np.empty(0)
 _LARGEST_GAP = 1e38  # in float32 it must not become infinite
@@ -39,34 +40,6 @@ class Frame:
     def leave(self, points):
         """Bring points from the frame back into the data's coordinates, in float64."""
         return points.copy() if self.unit else points / self.scale + self.shift
-
-
-def readable(X):
-    """X itself, or an aligned copy in native byte order: arrays that came over a network may lie at odd addresses."""
-    if is_csr(X) or (X.flags.aligned and X.dtype.isnative and not any(stride % X.itemsize for stride in X.strides)):
-        return X
-    return X.astype(X.dtype.newbyteorder("="), order="C")
-
-
-def _layout(X):
-    """Where a readable dense block lies: address, whether it is float32, strides in elements."""
-    return X.ctypes.data, X.dtype == np.float32, X.strides[0] // X.itemsize, X.strides[1] // X.itemsize
-
-
-def is_csr(X):
-    return hasattr(X, "indptr")
-
-
-class _Window:
-    """Memory described so that numpy takes it for writable; kernels only read it, and compile once for both kinds."""
-
-    def __init__(self, array):
-        self.__array_interface__ = array.__array_interface__ | {"data": (array.ctypes.data, False)}
-
-
-def _csr(X):
-    parts = (X.data, X.indices, X.indptr)
-    return tuple(part if part.flags.writeable else np.asarray(_Window(part)) for part in parts)
 
 
 @dataclass(frozen=True)
@@ -171,12 +144,12 @@ class Ruler:
         if is_csr(X):
             columns, half_norms = self._columns
             changed, measured, bad = lloyd_csr.assign(
-                *_csr(X), weights, self.frame.scale, self.frame.unit, columns, half_norms, self.reach,
+                *csr_parts(X), weights, self.frame.scale, self.frame.unit, columns, half_norms, self.reach,
                 moves, rows, first, bounded, totals,
             )  # fmt: skip
         else:
             changed, measured, bad = lloyd.assign(
-                *_layout(X), weights, self._dense_frame, self._packed, moves, rows, first, bounded, totals
+                *layout(X), weights, self._dense_frame, self._packed, moves, rows, first, bounded, totals
             )
         if bad >= 0:
             raise DataError(blame(X, int(bad)))
@@ -198,16 +171,18 @@ class Ruler:
         X, result = readable(X), np.empty(labels.size)
         if is_csr(X):
             frame = self.frame
-            lloyd_csr.squared_distances(*_csr(X), frame.scale, frame.unit, self.centres, self.norms, labels, result)
+            lloyd_csr.squared_distances(
+                *csr_parts(X), frame.scale, frame.unit, self.centres, self.norms, labels, result
+            )
         else:
-            distances.squared_distances(*_layout(X), self._dense_frame, self.centres, labels, result)
+            distances.squared_distances(*layout(X), self._dense_frame, self.centres, labels, result)
         return result
 
     def distances(self, X):
         """Distance, in the frame, of each row to each centre: float64 of shape (n_rows, n_clusters)."""
         if not is_csr(X):
             X, result = readable(X), np.empty((X.shape[0], self.centres.shape[0]))
-            distances.all_distances(*_layout(X), self._dense_frame, self.centres, result)
+            distances.all_distances(*layout(X), self._dense_frame, self.centres, result)
             return result
         columns = []
         for number in range(self.centres.shape[0]):
@@ -227,9 +202,9 @@ def block_moments(X, weights):
     weights = _NO_WEIGHTS if weights is None else weights
     mean, deviation = np.zeros(X.shape[1]), np.zeros(X.shape[1])
     if is_csr(X):
-        total = moments.csr(*_csr(X), weights, mean, deviation)
+        total = moments.csr(*csr_parts(X), weights, mean, deviation)
     else:
-        total = moments.dense(*_layout(X), X.shape[0], weights, mean, deviation)
+        total = moments.dense(*layout(X), X.shape[0], weights, mean, deviation)
     if not np.isfinite(mean).all():
         raise DataError(blame(X))
     return total, mean, deviation
