@@ -301,8 +301,8 @@ async def call_actor(node, address, key, method, arguments, connect_s):
     ----------
     address, key : str, of the actor's worker and of the actor
     method : str, name of an `async def` method
-    arguments : sequence of what pickle can carry; arrays in them travel without a copy between processes, and are
-        passed on as they are within a worker
+    arguments : sequence of what pickle can carry, best int, str or bytes; arrays in others travel without a copy
+        between processes, and are passed on as they are within a worker
     connect_s : float, how long to try to connect, in seconds
 
     Raises
@@ -329,7 +329,7 @@ async def call_actor(node, address, key, method, arguments, connect_s):
         "op": "actor_execute",
         "actor": key,
         "function": method,
-        "args": [to_serialize(argument) for argument in arguments],
+        "args": [x if isinstance(x, (int, str, bytes, type(None))) else to_serialize(x) for x in arguments],
         "reply": True,
     }
     try:
@@ -338,7 +338,7 @@ async def call_actor(node, address, key, method, arguments, connect_s):
         else:
             del message["reply"]
             message = {"op": "proxy", "worker": address, "msg": message, "reply": True}
-            answer = await _converse(node.rpc, node.scheduler.address, message, connect_s)
+            answer = await _converse(node.rpc, _scheduler_of(node), message, connect_s)
     except Exception as error:
         # the worker found no such actor in its table; the scheduler passes that on as text
         if isinstance(error, KeyError) or (type(error) is Exception and str(error).startswith("KeyError(")):
@@ -362,6 +362,13 @@ async def look_for_workers(client, address, connect_s):
         _reaches_workers[client] = True
     except OSError:
         _reaches_workers[client] = bool(client.direct_to_workers)
+
+
+def _scheduler_of(node):
+    """The address of a worker's or client's scheduler."""
+    if node.scheduler is None:
+        raise ConnectionError("the client is closed")
+    return node.scheduler.address
 
 
 async def _converse(pool, address, message, connect_s):
@@ -444,15 +451,13 @@ def do_not_wait_when_worker_closes(worker, name):
 
 async def list_workers(node):
     """Ask the scheduler for the addresses of its workers."""
-    return list(
-        await _converse(node.rpc, node.scheduler.address, {"op": "ncores", "workers": None, "reply": True}, 2.0)
-    )
+    return list(await _converse(node.rpc, _scheduler_of(node), {"op": "ncores", "workers": None, "reply": True}, 2.0))
 
 
 async def write_board(client, name, value):
     """Put a value of tuples, dicts, strings and numbers on the scheduler, where every worker and client may read it."""
     message = {"op": "variable_set", "name": name, "data": value, "timeout": 5, "reply": True}
-    await _converse(client.rpc, client.scheduler.address, message, 2.0)
+    await _converse(client.rpc, _scheduler_of(client), message, 2.0)
 
 
 async def read_board(node, name, connect_s):
@@ -466,7 +471,7 @@ async def read_board(node, name, connect_s):
     """
     message = {"op": "variable_get", "name": name, "timeout": 0.1, "reply": True}
     try:
-        return (await _converse(node.rpc, node.scheduler.address, message, connect_s))["value"]
+        return (await _converse(node.rpc, _scheduler_of(node), message, connect_s))["value"]
     except TimeoutError as error:  # the scheduler's; connections that are not made are a plain OSError
         raise BoardGone(name) from error
 

@@ -239,7 +239,7 @@ def test_shards_and_copies_lie_on_different_workers(client):
     with counting(n_shards=4, replicas=1) as store:
         stats = store.stats()
     assert isinstance(stats, StoreStats)
-    assert sorted(stats.primaries) == sorted([*client.nthreads()] * 2)
+    assert sorted(stats.primaries) == sorted(stats.backups) == sorted([*client.nthreads()] * 2)
     assert all(first != second for first, second in zip(stats.primaries, stats.backups))
     assert set(stats.pids) == set(client.nthreads())
 
@@ -376,6 +376,17 @@ def test_a_closed_gate_is_not_yet_and_the_push_is_applied(where):
             handle.push(ones(), step=(0, 5))
 
 
+def test_a_reply_tells_the_version_of_what_was_read(where):
+    with counting(staleness=0, n_partitions=1, n_shards=2, **where) as store:
+        handle = store.handle()
+        for clock in range(3):
+            handle.push(ones(), step=(0, clock))
+        for clock in (2, 3):  # a step that is run again reads what it read before
+            reply = handle.exchange(clock=clock)
+            np.testing.assert_array_equal(reply.parameters["w"], np.full(N, float(clock)))
+            assert reply.versions == (clock, clock)
+
+
 def test_a_wait_at_the_gate_ends_as_soon_as_it_opens(where):
     with counting(staleness=0, n_partitions=2, **where) as store:
         handle = store.handle()
@@ -485,7 +496,8 @@ def left_on(client):
         return [str(name) for name in names if "dparallel-store" in str(name)]
 
     def on_worker(dask_worker):
-        names = [str(key) for key in dask_worker.state.actors if "dparallel-store" in str(key)]
+        names = [*dask_worker.state.actors, *dask_worker.plugins, *(thread.name for thread in threading.enumerate())]
+        names = [str(name) for name in names if "dparallel-s" in str(name)]
         return names + [task.get_coro().__qualname__ for task in asyncio.all_tasks() if is_ours(task)]
 
     async def on_client():

@@ -26,6 +26,7 @@ FIRST_CONTACT_S = REPORT_S = 1.0
 LOOK_S = 0.5  # how often to look for new workers
 CALL_S = 5.0
 ORDER_S = 60.0
+CLOSE_S = 1.0
 
 
 class Fleet:
@@ -91,18 +92,22 @@ class Fleet:
         except compat.ActorGone as error:
             raise ConnectionError(f"worker {seat.address} has no host {seat.key} any more") from error
 
-    async def order(self, seat: Seat, method: str, *arguments: Any) -> Any:
+    async def order(self, seat: Seat, method: str, *arguments: Any, other: Seat | None = None) -> Any:
         """Call a method of a host that may be called twice, again and again while it lives.
+
+        Parameters
+        ----------
+        other : Seat of another host that must live for this, or None
 
         Raises
         ------
         OSError
-            If it was given up.
+            If one of them was given up.
         """
-        while seat in self.hosts:
+        while self._are_alive(seat, other):
             call = asyncio.ensure_future(self.call(seat, method, *arguments, limit_s=ORDER_S))
             try:
-                while seat in self.hosts:
+                while self._are_alive(seat, other):
                     if (await asyncio.wait({call}, timeout=TICK_S))[0]:
                         return call.result()
             except OSError as error:
@@ -110,7 +115,10 @@ class Fleet:
                 await asyncio.sleep(TICK_S / 2)
             finally:
                 call.cancel()
-        raise ConnectionError(f"{seat} is lost")
+        raise ConnectionError(f"{seat} or {other} is lost")
+
+    def _are_alive(self, seat: Seat, other: Seat | None) -> bool:
+        return seat in self.hosts and (other is None or other in self.hosts)
 
     def candidates(self, without: Iterable[str] = ()) -> list[Seat]:
         """Return hosts that may be given a replica, but none on these workers."""
@@ -130,10 +138,8 @@ class Fleet:
     async def close(self) -> None:
         """End all hosts."""
         tasks = [*self._tending.values(), *([self._looker] if self._looker else [])]
-        seats = list(self.hosts)
-        if not self.scheduler_is_lost:
-            closing = (self.call(seat, "close", limit_s=1.0) for seat in seats)
-            await asyncio.gather(*closing, return_exceptions=True)
+        closing = (self.call(seat, "close", limit_s=CLOSE_S) for seat in self.hosts)
+        await asyncio.gather(*closing, return_exceptions=True)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -22,7 +22,7 @@ from dparallel.compat import (
     worker_of_this_task,
 )
 from dparallel.errors import WorkerVersionError
-from dparallel.store.messages import Answer, HostReport, Request, Seat
+from dparallel.store.messages import Answer, HostReport, Request, Seat, decode, encode
 from dparallel.store.replica import Replica
 
 TICK_S = 0.1
@@ -74,6 +74,12 @@ class ShardHost:
         """Serve a handle; see Replica.exchange."""
         replica = self._replicas.get(number)
         return Answer("moved", 0, {}) if replica is None else await replica.exchange(request)
+
+    async def exchange_packed(self, number: int, packed: Any) -> Any:
+        """Serve a handle on another worker."""
+        answer = await self.exchange(number, decode(packed))
+        values = {} if answer.snapshot is None else answer.snapshot.values
+        return encode(answer, sum(array.nbytes for array in values.values()))
 
     async def follow(self, number: int, *arguments: Any) -> tuple[bool, int]:
         """See Replica.follow."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dparallel.compat import ActorGone
-from dparallel.store.messages import Entry, Seat, State
+from dparallel.store.messages import Entry, Seat, State, encode, size_of
 
 
 class Mirror:
@@ -79,7 +79,8 @@ class Mirror:
     async def _send_log(self) -> None:
         while self._log and not self.is_broken:
             batch = list(self._log)
-            if not await self._ask("follow", batch[0][0], [entry for _, entry in batch]):
+            entries = [entry for _, entry in batch]
+            if not await self._ask("follow", batch[0][0], encode(entries, size_of(entries))):
                 return
             for _ in batch:
                 self._log.popleft()

@@ -169,7 +169,10 @@ class ParameterStore:
         weakref.finalize(self, self._stack.close)
 
     def _open_cluster(self, client: Any, begin: Any, replicas: int | str, path: Any) -> None:
-        n_workers = len(client.nthreads())
+        try:
+            n_workers = len(compat.worker_threads(client, CLOSE_S))
+        except OSError as error:
+            raise StoreUnavailable(f"{LOST} ({error!r})") from error
         layout, states = begin(n_workers)
         n_replicas = 1 if replicas == "auto" else int(replicas)
         if n_replicas and n_workers < 2:

@@ -13,7 +13,7 @@ from dparallel import compat, place
 from dparallel.errors import NotYet, PlaceError, RolledBack, StoreError, StoreUnavailable
 from dparallel.store.consistency import as_step
 from dparallel.store.layout import FullUpdate, Layout, Reply
-from dparallel.store.messages import Answer, Entry, Finish, Request, Route
+from dparallel.store.messages import Answer, Entry, Finish, Request, Route, decode, encode, size_of
 from dparallel.store.routing import Routing
 from dparallel.store.shard import Update
 
@@ -219,7 +219,8 @@ class RemoteTransport:
             raise NotYet("Slower partitions still hold this step up. Ask again, or finish() a partition that is done.")
         parts = [answer.snapshot.values for answer in answers if answer.snapshot is not None]
         parameters = self.layout.join(parts) if parts else {}
-        return Reply(parameters, tuple(answer.version for answer in answers), progress)
+        versions = (answer.snapshot.version if answer.snapshot else answer.version for answer in answers)
+        return Reply(parameters, tuple(versions), progress)
 
     async def _ask(self, node: Any, number: int, request: Request, patience_s: float) -> Answer:
         """Ask one shard until it answers; at a closed gate until patience ends."""
@@ -259,8 +260,10 @@ class RemoteTransport:
         address, key = route.primary
         request = request._replace(epoch=route.epoch)
         if compat.is_worker(node) and node.address == address:
-            request = request._replace(entries=tuple(map(_copied, request.entries)))
-        call = asyncio.ensure_future(compat.call_actor(node, address, key, "exchange", (number, request), connect_s))
+            method, message = "exchange", request._replace(entries=tuple(map(_copied, request.entries)))
+        else:
+            method, message = "exchange_packed", encode(request, size_of(request.entries))
+        call = asyncio.ensure_future(compat.call_actor(node, address, key, method, (number, message), connect_s))
         look_s = FIRST_LOOK_S
         try:
             while not (await asyncio.wait({call}, timeout=min(look_s, max(0.0, deadline - monotonic()))))[0]:
@@ -270,7 +273,7 @@ class RemoteTransport:
                 look_s = LOOK_S
                 if self.routing.routes[number].epoch != route.epoch:
                     raise TimeoutError("another worker serves this shard by now")
-            return call.result()
+            return decode(call.result())
         finally:
             call.cancel()
 

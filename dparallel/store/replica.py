@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
-import numpy as np
-
 from dparallel.errors import ConsistencyError
-from dparallel.store.messages import Answer, Entry, Finish, ReplicaReport, Request, Seat, State
+from dparallel.store.messages import Answer, Entry, Finish, ReplicaReport, Request, Seat, State, decode, size_of
 from dparallel.store.mirror import Mirror
 from dparallel.store.shard import ParameterShard, Snapshot
 
@@ -99,7 +97,7 @@ class Replica:
             reached("after_apply")
         self._counts["pushes"] += len(applied)
         self._counts["duplicates"] += len(request.entries) - len(applied) - (error is not None)
-        self._counts["bytes_in"] += sum(map(_size_of, request.entries))
+        self._counts["bytes_in"] += size_of(request.entries)
         self._tell()
         if error is not None:
             raise error
@@ -167,8 +165,9 @@ class Replica:
 
     # What the primary asks of its backup
 
-    async def follow(self, epoch: int, first: int, entries: Sequence[Entry]) -> tuple[bool, int]:
+    async def follow(self, epoch: int, first: int, packed: Any) -> tuple[bool, int]:
         """As a backup apply entries, the first of which has this number; return whether it did, and its epoch."""
+        entries = decode(packed)
         async with self._lock:
             if epoch < self.epoch or self.role != "backup" or first != self.sequence + 1:
                 return False, self.epoch
@@ -299,8 +298,3 @@ class Replica:
 
 class _Refused(Exception):
     """This is not the primary of that reign."""
-
-
-def _size_of(entry: Entry) -> int:
-    values: Mapping[str, np.ndarray] = {} if isinstance(entry, Finish) else entry.values
-    return sum(array.nbytes for array in values.values())

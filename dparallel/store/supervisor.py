@@ -243,7 +243,7 @@ class Supervisor:
 
     async def _fill_backup(self, number: int, route: Route, seat: Seat) -> None:
         try:
-            is_filled = await self._ask(number, "set_backup", route.epoch, seat)
+            is_filled = await self._ask(number, "set_backup", route.epoch, seat, other=seat)
             if is_filled and self.routes[number] == route:
                 self.routes[number] = route._replace(backup=seat)  # at once: the primary waits for it from now on
                 await self._publish({})
@@ -263,7 +263,7 @@ class Supervisor:
         route = self.routes[number]
         if route.backup is None or self._is_drained(route.backup):
             seat = self._seat_for_backup(route)
-            if seat is not None and await self._ask(number, "set_backup", route.epoch, seat):
+            if seat is not None and await self._ask(number, "set_backup", route.epoch, seat, other=seat):
                 route = route._replace(backup=seat)
                 await self._publish({number: route})
             elif route.backup is not None and not self._is_drained(route.primary):
@@ -302,10 +302,10 @@ class Supervisor:
                 self.routes[number] = route
             self._routing.routes = self.routes.copy()
 
-    def _ask(self, number: int, method: str, *arguments: Any) -> Coroutine[Any, Any, Any]:
+    def _ask(self, number: int, method: str, *arguments: Any, other: Seat | None = None) -> Coroutine[Any, Any, Any]:
         seat = self.routes[number].primary
         assert seat is not None
-        return self.fleet.order(seat, method, number, *arguments)
+        return self.fleet.order(seat, method, number, *arguments, other=other)
 
     async def _all(self, talks: Any) -> list[Any]:
         """Wait for all; None where a host was lost, which the next repair sees."""
@@ -316,7 +316,8 @@ class Supervisor:
         return [None if isinstance(result, BaseException) else result for result in results]
 
     def _least_loaded(self, seats: Sequence[Seat], routes: Sequence[Route]) -> Seat:
-        load = Counter(seat for route in routes for seat in route[1:] if seat in self.fleet.hosts)
+        load = Counter(seat for route in routes for seat in route[1:])
+        load.update(seat for _, seat in self._filling.values())
         return min(seats, key=lambda seat: load[seat])
 
     def _seat_for_backup(self, route: Route) -> Seat | None:
