@@ -45,13 +45,13 @@ class ParallelEstimator(BaseEstimator):
         given = self._admit(X, y, reset=reset, accept_sparse=accept_sparse)
         return to_blocks(given, y, sample_weight)
 
-    def _apply(self, X, function, *, dtype, columns=None, accept_sparse=None, keep_sparse=False):
+    def _apply(self, X, function, *, dtype, columns=None, accept_sparse=None, keep_sparse=False, gives_sparse=False):
         """Check that this estimator is fitted and that X fits it, then apply a function block by block.
 
         Parameters
         ----------
         X : array-like, dataframe, sparse matrix, Dask array or Dask dataframe of shape (n_rows, n_features)
-        function, dtype, columns, keep_sparse : see `blocks.outputs.apply_to`
+        function, dtype, columns, keep_sparse, gives_sparse : see `blocks.outputs.apply_to`
         accept_sparse : bool, or None for what the class says
 
         Returns
@@ -67,7 +67,8 @@ class ParallelEstimator(BaseEstimator):
         """
         check_is_fitted(self)
         given = self._admit(X, reset=False, accept_sparse=accept_sparse)
-        return outputs.apply_to(given, function, dtype=dtype, columns=columns, keep_sparse=keep_sparse)
+        options = {"keep_sparse": keep_sparse, "gives_sparse": gives_sparse}
+        return outputs.apply_to(given, function, dtype=dtype, columns=columns, **options)
 
     def _admit(self, X, y=None, *, reset, accept_sparse):
         reads_sparse = self._reads_sparse if accept_sparse is None else accept_sparse

@@ -16,7 +16,7 @@ import scipy.sparse
 from dparallel import compat, place
 from dparallel.blocks.gate import admit
 from dparallel.blocks.matrix import Form, block_name, joined, to_matrix
-from dparallel.errors import DataError
+from dparallel.errors import DataError, DataKindError
 
 # cuts of local data lie at multiples of this, and a cut of fewer values is not worth a thread
 _ROWS_PER_CUT = 1024
@@ -51,17 +51,23 @@ def apply(X, function, *, dtype, columns=None, accept_sparse=False, owner="Paral
     return apply_to(admit(X, accept_sparse=accept_sparse, owner=owner), function, dtype=dtype, columns=columns)
 
 
-def apply_to(given, function, *, dtype, columns=None, keep_sparse=False):
+def apply_to(given, function, *, dtype, columns=None, keep_sparse=False, gives_sparse=False):
     """Do what `apply` does for an X that was admitted already.
 
     Parameters
     ----------
     given : Given
     keep_sparse : bool, whether function returns CSR where it is given CSR; then the results are CSR too
+    gives_sparse : bool, whether function returns CSR whatever it is given
+
+    Raises
+    ------
+    DataKindError
+        If the results are CSR and X is a Dask dataframe, which holds no such columns.
     """
     dtype = np.dtype(given.form.dtype if dtype is None else dtype)
     columns = None if columns is None else tuple(columns)
-    step = _Step(given.form, dtype, columns, keep_sparse and given.form.is_sparse)
+    step = _Step(given.form, dtype, columns, gives_sparse or (keep_sparse and given.form.is_sparse))
     if given.is_local:
         return _apply_here(given.X, function, step)
     # one key for the function, or each block's task would carry the whole model
@@ -69,6 +75,11 @@ def apply_to(given, function, *, dtype, columns=None, keep_sparse=False):
     key = dask.delayed(model, name=f"dparallel-model-{uuid.uuid4().hex}", traverse=False)
     if given.kind == "dask.array":
         return _apply_to_array(given.X, key, step)
+    if gives_sparse:
+        raise DataKindError(
+            "The results are sparse matrices, which a Dask dataframe cannot hold. Give X as a Dask array, for instance "
+            "X.to_dask_array()."
+        )
     return _apply_to_frame(given.X, compat.dataframe_argument(key, model), step)
 
 

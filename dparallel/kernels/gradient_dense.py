@@ -75,6 +75,18 @@ def _shape(n_features, batch_size):
     return width, max(n_tile // _ROWS * _ROWS, _ROWS)
 
 
+def _rooms(lengths):
+    """Arrays of zeros of these lengths, always equally far apart.
+
+    Compiled loops look whether arrays lie so close that they might overlap, and then add in another order: with arrays
+    wherever there is room the last bits of a result would depend on it.
+    """
+    starts = np.cumsum([0, *(-(-length // _LANES) * _LANES for length in lengths)])
+    room = np.zeros(starts[-1] + _LANES)
+    skip = -room.ctypes.data % (8 * _LANES) // 8
+    return [room[skip + start : skip + start + length] for start, length in zip(starts, lengths)]
+
+
 def _widen(coef, width):
     """A copy of coef with rows of width numbers, flat."""
     local = np.zeros((coef.shape[0], width))
@@ -110,14 +122,14 @@ def train(source, rows, y, weights, coef, intercept, settings, rates, sums, coef
     """
     n_classes, n_features = coef.shape
     width, n_tile = _shape(n_features, settings[4])
-    if metric.size:
-        metric, shift = _widen(metric[None], width), _widen(shift[None], width)
-    local = _widen(coef, width)
-    of_rows, of_classes = np.zeros((3, n_tile)), np.zeros((2, n_classes * n_tile))
-    rooms = (np.zeros(n_tile * width), *of_rows, *of_classes, np.zeros(local.size), np.zeros(n_classes))
+    n_metric = width if metric.size else 0
+    lengths = n_tile * width, *[n_tile] * 3, *[n_classes * n_tile] * 2, n_classes * width, n_classes
+    wide_metric, wide_shift, local, *rooms = _rooms((n_metric, n_metric, n_classes * width, *lengths))
+    wide_metric[: metric.size], wide_shift[: shift.size] = metric, shift
+    local.reshape(n_classes, width)[:, :n_features] = coef
     sizes = (n_features, width, n_tile)
     _train(source, rows, y, weights, sizes, local, intercept, settings, rates, sums,
-           coef_sum.reshape(-1), intercept_sum, metric, shift, rooms)  # fmt: skip
+           coef_sum.reshape(-1), intercept_sum, wide_metric, wide_shift, tuple(rooms))  # fmt: skip
     coef[...] = local.reshape(n_classes, width)[:, :n_features]
 
 

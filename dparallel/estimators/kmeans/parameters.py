@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dparallel.errors import DataError
+from dparallel.estimators.checks import check_choice, check_number
 
 INITS = ("k-means||", "k-means++", "random")
 ALGORITHMS = ("auto", "bounded", "lloyd", "elkan")
@@ -22,36 +23,19 @@ def check_parameters(model: Any) -> None:
     ValueError, TypeError
         Saying what was given and what is needed.
     """
-    _check_number(model, "n_clusters", Integral, 1)
-    _check_number(model, "max_iter", Integral, 1)
-    _check_number(model, "tol", Real, 0)
-    _check_number(model, "init_rounds", Integral, 1)
-    _check_number(model, "oversampling_factor", Real, 0, strict=True)
-    _check_choice(model, "algorithm", ALGORITHMS)
-    _check_choice(model, "metric", METRICS)
+    check_number(model, "n_clusters", Integral, 1)
+    check_number(model, "max_iter", Integral, 1)
+    check_number(model, "tol", Real, 0)
+    check_number(model, "init_rounds", Integral, 1)
+    check_number(model, "oversampling_factor", Real, 0, strict=True)
+    check_choice(model, "algorithm", ALGORITHMS)
+    check_choice(model, "metric", METRICS)
     if isinstance(model.init, str):
-        _check_choice(model, "init", INITS)
+        check_choice(model, "init", INITS)
     if isinstance(model.n_init, str):
-        _check_choice(model, "n_init", ("auto",))
+        check_choice(model, "n_init", ("auto",))
     else:
-        _check_number(model, "n_init", Integral, 1)
-
-
-def _check_number(model: Any, name: str, kind: type, least: float, *, strict: bool = False) -> None:
-    value = getattr(model, name)
-    what = "an integer" if kind is Integral else "a number"
-    bound = f"{'finite and greater than' if strict else 'at least'} {least}"
-    if isinstance(value, bool) or not isinstance(value, kind):
-        raise TypeError(f"{name} was given {value!r}. It must be {what} {bound}.")
-    number: Any = value
-    if not (least < number < np.inf if strict else number >= least):
-        raise ValueError(f"{name} was given {value!r}. It must be {what} {bound}.")
-
-
-def _check_choice(model: Any, name: str, choices: tuple[str, ...]) -> None:
-    value = getattr(model, name)
-    if value not in choices:
-        raise ValueError(f"{name} was given {value!r}. It must be one of {', '.join(map(repr, choices))}.")
+        check_number(model, "n_init", Integral, 1)
 
 
 def check_centres(centres: Any, n_clusters: int, n_features: int) -> np.ndarray:

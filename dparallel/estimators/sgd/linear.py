@@ -1,0 +1,204 @@
+"""What the classifier and the regressor share: fit, partial_fit, and what is published of them."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from dparallel import checkpoint
+from dparallel.errors import DataError, warn
+from dparallel.estimator import ParallelEstimator
+from dparallel.estimators.sgd.algorithm import LinearSGD, published
+from dparallel.estimators.sgd.parameters import check_parameters
+from dparallel.estimators.sgd.polish import polish
+from dparallel.estimators.sgd.predictions import Line
+from dparallel.estimators.sgd.settling import (
+    Before,
+    begin,
+    fingerprint,
+    longest_epoch,
+    seed_of,
+    settle,
+)
+from dparallel.estimators.sgd.survey import Survey, survey
+from dparallel.observe.callbacks import CallbackSupport, FitCallbacks
+from dparallel.observe.printing import PrintRounds
+from dparallel.rounds import Partitioning, Rounds, open_rounds
+from dparallel.workers import Outcome, train
+
+_SHARDS_PER_THREAD = 2  # so that there is something to give to a worker that joins
+
+
+class AsyncLinear(CallbackSupport, ParallelEstimator):
+    """Base of AsyncSGDClassifier and AsyncSGDRegressor."""
+
+    _reads_sparse = True
+    _losses: tuple[str, ...] = ()
+
+    def _summarise(self) -> Any:
+        """The function that looks at one block of y in the survey."""
+        raise NotImplementedError
+
+    def _targets(self, found: Survey, classes: Any) -> Any:
+        """What is learnt; the classifier sets classes_."""
+        raise NotImplementedError
+
+    def _model(self) -> Any:
+        """What `score` sends to the data."""
+        raise NotImplementedError
+
+    def _fit(self, X, y, coef_init, intercept_init, sample_weight):
+        check_parameters(self, losses=self._losses)
+        blocks = self._gather(X, one_column(y), sample_weight)
+        callbacks = FitCallbacks(self, X, y, sample_weight, n_starts=1, max_rounds=self.max_iter)
+        listeners = callbacks.listeners(lambda parameters: self._attributes(published(parameters), blocks.dtype))
+        before = Before()
+        with open_rounds(blocks, partitioning=self._partitioning()) as rounds:
+            found = survey(rounds, self._summarise())
+            targets = self._targets(found, None)
+            if self.warm_start and hasattr(self, "coef_"):
+                coef_init = self.coef_ if coef_init is None else coef_init
+                intercept_init = self.intercept_ if intercept_init is None else intercept_init
+            start = begin(targets.n_outputs, blocks.n_features, coef_init, intercept_init)
+            plain = fingerprint(self, found, targets)
+            algorithm = settle(self, rounds, found, targets, self._seed(plain), start, before)
+            outcome = self._train(rounds, algorithm, plain, listeners)
+            after = before.follow(outcome, algorithm, found, longest_epoch(rounds, algorithm.pace))
+            learnt = after.published(outcome.parameters)
+            if algorithm.objective.l1 and algorithm.sure_rate:
+                learnt = polish(rounds, algorithm, learnt)
+        self._publish(outcome, after, learnt, blocks.dtype)
+        self._warn(outcome)
+        callbacks.end()
+        return self
+
+    def _train(self, rounds: Rounds, algorithm: LinearSGD, plain: dict[str, Any], listeners: list[Any]) -> Outcome:
+        printers = [PrintRounds(type(self).__name__)] if self.verbose else []
+        return train(
+            rounds,
+            algorithm,
+            staleness=self.staleness,
+            max_epochs=int(self.max_iter),
+            listeners=listeners + printers,
+            checkpoint=self.checkpoint,
+            fingerprint=plain,
+        )
+
+    def _partial_fit(self, X, y, sample_weight, classes=None):
+        first = not hasattr(self, "coef_")
+        blocks = self._gather(X, one_column(y), sample_weight, reset=first)
+        before = getattr(self, "_before", Before())
+        with open_rounds(blocks, partitioning=Partitioning(_SHARDS_PER_THREAD)) as rounds:
+            found = survey(rounds, self._summarise())
+            targets = self._targets(found, classes)
+            known = (None, None) if first else (self.coef_, self.intercept_)
+            start = begin(targets.n_outputs, blocks.n_features, *(known if before.coef is None else before.last))
+            algorithm = settle(self, rounds, found, targets, self._seed({}), start, before, partial=True)
+            outcome = train(rounds, algorithm, staleness=self.staleness, max_epochs=1)
+            after = before.follow(outcome, algorithm, found, longest_epoch(rounds, algorithm.pace))
+        dtype = blocks.dtype if first else self.coef_.dtype
+        self._publish(outcome, after, after.published(outcome.parameters), dtype)
+        return self
+
+    def _partitioning(self) -> Partitioning:
+        """How to cut the rows: in a fit that is resumed as before, wherever it runs now."""
+        n_shards = None
+        if self.checkpoint is not None and Path(self.checkpoint).exists():
+            n_shards = checkpoint.read(self.checkpoint)[1].get("fingerprint", {}).get("n_partitions")
+        return Partitioning(_SHARDS_PER_THREAD, n_shards)
+
+    def _seed(self, plain: dict[str, Any]) -> int:
+        if self.random_state is None and self.checkpoint is not None:
+            return seed_of(plain)  # a fit that is resumed must hold out the rows that it held out before
+        return int(check_random_state(self.random_state).randint(0, 2**62, dtype=np.int64))
+
+    def _attributes(self, found: tuple[np.ndarray, np.ndarray], dtype: Any) -> dict[str, np.ndarray]:
+        """Coefficients as they are published."""
+        return {"coef_": found[0].astype(dtype), "intercept_": found[1].astype(dtype)}
+
+    def _publish(self, outcome: Outcome, after: Before, learnt: tuple[np.ndarray, np.ndarray], dtype: Any) -> None:
+        for name, value in self._attributes(learnt, dtype).items():
+            setattr(self, name, value)
+        self._before = after
+        self.n_iter_ = outcome.n_epochs
+        self.t_ = 1.0 + after.batches
+        self.history_ = outcome.history
+        self.stop_reason_ = outcome.stop_reason
+        self.staleness_ = outcome.stats.staleness
+        self.store_stats_ = outcome.stats
+
+    def _warn(self, outcome: Outcome) -> None:
+        if outcome.converged or self.tol is None:
+            return
+        change = outcome.history[-1].change if outcome.history else None
+        moved = "" if change is None else f" In the last one the objective improved by {change:.3g}."
+        warn(
+            "Maximum number of iteration reached before convergence. Consider increasing max_iter to improve the fit. "
+            f"{type(self).__name__} stopped after {outcome.n_epochs} epochs.{moved}",
+            ConvergenceWarning,
+        )
+
+    def _line(self) -> Line:
+        check_is_fitted(self)
+        return Line(np.atleast_2d(self.coef_), np.atleast_1d(self.intercept_))
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "coef_")
+
+
+def one_column(y: Any) -> Any:
+    """Return y as it is, but a column in this process as a vector, with scikit-learn's warning.
+
+    A column of a Dask collection is made a vector block by block.
+    """
+    shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
+    if len(shape) != 2 or shape[1] != 1:
+        return y
+    warn(
+        "A column-vector y was passed when a 1d array was expected. Please change the shape of y to (n_samples, ), for "
+        "example using ravel().",
+        DataConversionWarning,
+    )
+    return y if hasattr(y, "dask") else np.asarray(y)[:, 0]
+
+
+def score_blocks(model: Any, X: Any, y: Any, sample_weight: Any, partial: Any, combine: Any) -> Any:
+    """Run one round of a scoring partial over new data.
+
+    Raises
+    ------
+    DataError
+        If there is no y.
+    """
+    check_is_fitted(model)
+    if y is None:
+        raise DataError(f"{type(model).__name__}.score requires y to be passed, but the target y is None.")
+    blocks = model._gather(X, y, sample_weight, reset=False)
+    with open_rounds(blocks) as rounds:
+        return rounds.reduce(partial, combine, model._model())
+
+
+def shared_parameters(model: Any, kind: type) -> dict[str, Any]:
+    """The parameters that a scikit-learn class has, too; its own defaults in place of "auto"."""
+    known = inspect.signature(kind).parameters
+    return {name: value for name, value in model.get_params().items() if name in known and value_is_known(name, value)}
+
+
+def value_is_known(name: str, value: Any) -> bool:
+    """Whether scikit-learn knows the value of a parameter, too."""
+    return not (name in ("learning_rate", "eta0") and value == "auto")
+
+
+def copy_fit(model: Any, target: Any, **attributes: Any) -> Any:
+    """Give a scikit-learn model what this one has learnt."""
+    names = ("coef_", "intercept_", "classes_", "n_iter_", "n_features_in_", "feature_names_in_")
+    found = {name: getattr(model, name) for name in names if hasattr(model, name)}
+    for name, value in {**found, **attributes}.items():
+        setattr(target, name, value.copy() if isinstance(value, np.ndarray) else value)
+    return target

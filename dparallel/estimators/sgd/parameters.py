@@ -1,0 +1,107 @@
+"""Checks of the constructor's parameters, before any work starts."""
+
+from __future__ import annotations
+
+import os
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+from dparallel.estimators.checks import check_choice, check_number, check_switch
+
+REGRESSION_LOSSES = ("squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive")
+LOSSES = ("hinge", "log_loss", "modified_huber", "squared_hinge", "perceptron", *REGRESSION_LOSSES)
+PENALTIES = ("l2", "l1", "elasticnet", None)
+PASSIVE = ("pa1", "pa2")
+LEARNING_RATES = ("auto", "constant", "optimal", "invscaling", "adaptive", *PASSIVE)
+
+
+def check_parameters(model: Any, *, losses: tuple[str, ...], partial: bool = False) -> None:
+    """Refuse values that cannot be meant.
+
+    Parameters
+    ----------
+    model : AsyncSGDClassifier or AsyncSGDRegressor
+    losses : what the estimator can make small
+    partial : bool, whether partial_fit asks
+
+    Raises
+    ------
+    ValueError, TypeError
+        Saying what was given and what is needed, where scikit-learn has words for it in those.
+    """
+    check_choice(model, "loss", losses)
+    check_choice(model, "penalty", PENALTIES)
+    check_choice(model, "learning_rate", LEARNING_RATES)
+    for name in ("fit_intercept", "shuffle", "early_stopping", "warm_start"):
+        check_switch(model, name)
+    for name in ("max_iter", "n_iter_no_change"):
+        check_number(model, name, Integral, 1)
+    check_number(model, "alpha", Real, 0)
+    check_number(model, "epsilon", Real, 0)
+    check_number(model, "power_t", Real, 0)
+    if model.tol is not None:
+        check_number(model, "tol", Real, 0)
+    _check_fractions(model)
+    _check_average(model)
+    _check_own(model)
+    _check_together(model, partial)
+
+
+def _check_fractions(model: Any) -> None:
+    check_number(model, "validation_fraction", Real, 0, strict=True)
+    if not model.validation_fraction < 1:
+        raise ValueError(f"validation_fraction was given {model.validation_fraction!r}. It must lie between 0 and 1.")
+    if model.l1_ratio is None:
+        if model.penalty == "elasticnet":
+            raise ValueError("l1_ratio must be set when penalty is 'elasticnet'")
+        return
+    check_number(model, "l1_ratio", Real, 0)
+    if not model.l1_ratio <= 1:
+        raise ValueError(f"l1_ratio was given {model.l1_ratio!r}. It must lie between 0 and 1.")
+
+
+def _check_average(model: Any) -> None:
+    if isinstance(model.average, (bool, np.bool_)):
+        return
+    if not isinstance(model.average, Integral):
+        raise TypeError(f"average was given {model.average!r}. It must be True, False or a number of rows.")
+    check_number(model, "average", Integral, 1)
+
+
+def _check_own(model: Any) -> None:
+    """Check what scikit-learn does not have."""
+    for name in ("batch_size", "push_every", "eta0"):
+        value = getattr(model, name)
+        if isinstance(value, str):
+            check_choice(model, name, ("auto",))
+        else:
+            check_number(
+                model, name, Real if name == "eta0" else Integral, 0 if name == "eta0" else 1, strict=name == "eta0"
+            )
+    if model.staleness is not None:
+        check_number(model, "staleness", Integral, 0)
+    if model.checkpoint is not None and not isinstance(model.checkpoint, (str, os.PathLike)):
+        raise TypeError(f"checkpoint was given {model.checkpoint!r}. It must be the path of a file, or None.")
+
+
+def _check_together(model: Any, partial: bool) -> None:
+    if partial and model.early_stopping:
+        raise ValueError("early_stopping should be False with partial_fit")
+    if partial and getattr(model, "class_weight", None) == "balanced":
+        raise ValueError(
+            "class_weight 'balanced' is not supported for partial_fit. In order to use 'balanced' weights, use "
+            "compute_class_weight('balanced', classes=classes, y=y). In place of y you can use a large enough sample "
+            "of the full training set target to properly estimate the class frequency distributions. "
+            "Pass the resulting weights as the class_weight parameter."
+        )
+    if model.learning_rate == "optimal" and model.alpha == 0:
+        raise ValueError(
+            "alpha must be > 0 since learning_rate is 'optimal'. alpha is used to compute the optimal learning rate."
+        )
+    needed = (
+        "epsilon_insensitive" if model.loss in REGRESSION_LOSSES and not hasattr(model, "class_weight") else "hinge"
+    )
+    if model.learning_rate in PASSIVE and model.loss != needed:
+        raise ValueError(f"Learning rate '{model.learning_rate}' only works with loss '{needed}'.")
