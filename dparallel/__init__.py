@@ -5,11 +5,27 @@ import importlib
 __version__ = "0.1.0.dev0"
 
 _PUBLIC = {
+    "AsyncSGDClassifier": "dparallel.estimators.sgd",
+    "AsyncSGDRegressor": "dparallel.estimators.sgd",
+    "ParallelDecisionTree": "dparallel.estimators.decision_tree",
+    "ParallelDecisionTreeClassifier": "dparallel.estimators.decision_tree",
+    "ParallelDecisionTreeRegressor": "dparallel.estimators.decision_tree",
     "ParallelKMeans": "dparallel.estimators.kmeans",
     "ParallelStandardScaler": "dparallel.preprocessing.scaler",
+    "ParameterStore": "dparallel.store",
 }
 
-__all__ = ["ParallelKMeans", "ParallelStandardScaler", "__version__"]
+__all__ = [
+    "AsyncSGDClassifier",
+    "AsyncSGDRegressor",
+    "ParallelDecisionTree",
+    "ParallelDecisionTreeClassifier",
+    "ParallelDecisionTreeRegressor",
+    "ParallelKMeans",
+    "ParallelStandardScaler",
+    "ParameterStore",
+    "__version__",
+]
 
 
 def __getattr__(name):

@@ -69,3 +69,43 @@ def sparse_counts(seed=0, n_rows=600, n_features=40):
     dense = random.integers(1, 9, (n_rows, n_features)) * (random.random((n_rows, n_features)) < 0.2)
     dense[random.random(n_rows) < 0.02] = 0
     return scipy.sparse.csr_matrix(dense.astype(np.float64))
+
+
+_TABLES = {  # file, separator, lines of names above the rows
+    "connect_4": ("connect_4.tsv.gz", "\t", 1),
+    "fars": ("fars.tsv.gz", "\t", 1),
+    "adult": ("adult.tsv.gz", "\t", 1),
+    "covtype": ("covtype_93k.csv.gz", ",", 1),
+    "elec": ("elec.csv.gz", ",", 1),
+    "skin": ("Skin_NonSkin.txt.gz", "\t", 0),
+    "house_16H": ("house_16H.tsv.gz", "\t", 1),
+    "protein": ("protein.csv.gz", ",", 0),
+}
+
+
+@functools.cache
+def table(name):
+    """Features and target of a table whose last column is the target: float64 of shape (n_rows, n_features), (n_rows,).
+
+    name : "connect_4", "fars", "adult", "covtype", "elec", "skin" (classes), "house_16H" or "protein" (numbers)
+    """
+    file, separator, n_names = _TABLES[name]
+    with io.TextIOWrapper(_open(file)) as lines:
+        rows = np.loadtxt(lines, delimiter=separator, skiprows=n_names)
+    return rows[:, :-1], rows[:, -1]
+
+
+@functools.cache
+def mnist_labels():
+    """The digits of the 10,000 test images of MNIST: int64 of shape (10000,)."""
+    with _open("mnist_t10k-labels-idx1-ubyte.gz") as file:
+        return np.frombuffer(file.read(), np.uint8, offset=8).astype(np.int64)
+
+
+@functools.cache
+def a9a(name="a9a"):
+    """The a9a task, "a9a" to learn from and "a9a.t" to test on: CSR float64 of shape (n_rows, 123), labels 0 and 1."""
+    from sklearn.datasets import load_svmlight_file
+
+    with _open(f"{name}.gz") as file:
+        return load_svmlight_file(file, n_features=123)

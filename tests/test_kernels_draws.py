@@ -35,6 +35,13 @@ def test_a_rows_number_is_the_hash_of_key_and_global_row(first_row):
     assert (numbers(key, 500, first_row) == twins.hashed(key, first_row + np.arange(500))).all()
 
 
+@pytest.mark.parametrize("first_row", [0, 17, 2**40])
+def test_numbers_of_consecutive_rows_are_those_that_draws_use(first_row):
+    key = draws.key(3, "held out")
+    assert (draws.numbers(key, first_row, 500) == numbers(key, 500, first_row)).all()
+    assert draws.numbers(key, first_row, 0).shape == (0,)
+
+
 def test_numbers_are_uniform():
     drawn = numbers(draws.key(0, "test"), 200_000)
     assert drawn.min() > 0 and drawn.max() < 1
