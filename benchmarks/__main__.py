@@ -7,10 +7,18 @@ import signal
 import sys
 from pathlib import Path
 
-from benchmarks import kmeans, memory, overhead, seeding
+from benchmarks import kmeans, memory, overhead, seeding, sgd, store, tree
 from benchmarks.results import Report, publish
 
-COMMANDS = {"kmeans": kmeans, "seeding": seeding, "overhead": overhead, "memory": memory}
+COMMANDS = {
+    "kmeans": kmeans,
+    "seeding": seeding,
+    "overhead": overhead,
+    "memory": memory,
+    "sgd": sgd,
+    "store": store,
+    "tree": tree,
+}
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""The rows that are measured on: generated mixtures, and the two data sets of the k-means|| paper."""
+"""The rows that are measured on: generated mixtures and classes, the data of the k-means|| paper, and a9a."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import dask
 import dask.array as da
 import numpy as np
+from sklearn.datasets import load_svmlight_file
 from sklearn.metrics import pairwise_distances_argmin
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,18 +50,61 @@ def inertia(X: np.ndarray, centres: np.ndarray, rows_at_once: int = 50_000) -> f
     return total
 
 
+def two_classes(
+    n_rows: int, n_features: int, power: float, slope: float, flipped: float, seed: Any, dtype: Any = np.float64
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw rows of two classes from a logistic model.
+
+    Parameters
+    ----------
+    power : float; the variance of the rows along their j-th principal direction is about j ** -power: 0 gives
+        independent columns, 1 and 2 ever more correlated ones
+    slope : float, standard deviation of the rows' log odds
+    flipped : float, share of the labels that are turned round
+    seed : int or sequence of int
+
+    Returns
+    -------
+    X : ndarray of shape (n_rows, n_features); columns have mean 0 and variance 1
+    y : ndarray of shape (n_rows,), int64, 0 or 1
+    """
+    random = np.random.default_rng(seed)
+    directions = np.linalg.qr(random.standard_normal((n_features, n_features)))[0]
+    mixing = np.arange(1, n_features + 1.0)[:, None] ** (-power / 2) * directions
+    mixing /= np.sqrt(np.square(mixing).sum(axis=0))
+    odds = random.standard_normal(n_features)
+    odds *= slope / np.linalg.norm(mixing @ odds)
+    X, y = np.empty((n_rows, n_features), dtype), np.empty(n_rows, np.int64)
+    for start in range(0, n_rows, 50_000):
+        part = slice(start, min(start + 50_000, n_rows))
+        rows = random.standard_normal((part.stop - start, n_features)) @ mixing
+        y[part] = random.random(len(rows)) < 1.0 / (1.0 + np.exp(-0.3 - rows @ odds))
+        y[part] ^= random.random(len(rows)) < flipped
+        X[part] = rows
+    return X, y
+
+
+def log_loss(X: np.ndarray, y: np.ndarray, coef: np.ndarray, intercept: float) -> float:
+    """Return the mean logistic loss of rows of classes 0 and 1, by the same code for all peers."""
+    total = 0.0
+    for start in range(0, len(X), 50_000):
+        rows = slice(start, start + 50_000)
+        total += float(np.logaddexp(0.0, (1 - 2 * y[rows]) * (X[rows] @ coef + intercept)).sum())
+    return total / len(X)
+
+
 def load_rows(path: str, start: int, stop: int) -> np.ndarray:
     """Read the rows [start, stop) of an .npy file into memory."""
     return np.array(np.load(path, mmap_mode="r")[start:stop])
 
 
-def rows_of_file(path: Path, shape: Sequence[int], n_chunks: int) -> da.Array:
-    """Return the rows of an .npy file of float64 as a lazy Dask array whose chunks read their own rows."""
+def rows_of_file(path: Path, shape: Sequence[int], n_chunks: int, dtype: Any = np.float64) -> da.Array:
+    """Return the rows of an .npy file as a lazy Dask array whose chunks read their own rows."""
     load = dask.delayed(load_rows)
     cuts = [shape[0] * i // n_chunks for i in range(n_chunks + 1)]
     return da.concatenate(
         [
-            da.from_delayed(load(str(path), start, stop), (stop - start, shape[1]), np.float64)
+            da.from_delayed(load(str(path), start, stop), (stop - start, shape[1]), dtype)
             for start, stop in zip(cuts, cuts[1:])
         ]
     )
@@ -81,3 +125,12 @@ def load_spam(folder: Path) -> np.ndarray:
 def load_kdd(folder: Path) -> np.ndarray:
     """Read the 38 columns of numbers of KDD Cup 1999, 10 %."""
     return np.loadtxt(folder / "kddcup.data_10_percent.gz", delimiter=",", usecols=KDD_COLUMNS)
+
+
+def load_a9a(folder: Path) -> tuple[Any, np.ndarray, Any, np.ndarray]:
+    """Read a9a: the training rows as CSR, their labels, the held-out rows, their labels."""
+    rows = []
+    for name in ("a9a.gz", "a9a.t.gz"):
+        X, y = load_svmlight_file(str(folder / name), n_features=123)
+        rows += [X, y]
+    return tuple(rows)

@@ -151,10 +151,7 @@ class Spark(Peer):
     seeds = True
 
     def why_not(self) -> str | None:
-        lacking = [package for package in ("pyspark", "pyarrow") if not find_spec(package)]
-        if not (os.environ.get("JAVA_HOME") or shutil.which("java")):
-            lacking.append("java")
-        return f"{' and '.join(lacking)} not installed" if lacking else None
+        return spark_is_missing()
 
     @contextmanager
     def hold(self, problem: Problem) -> Iterator[Any]:
@@ -201,16 +198,26 @@ def persisted(problem: Problem, n_chunks: int) -> Iterator[Any]:
     yield rows
 
 
-def write_parquet(X: np.ndarray, folder: Path) -> None:
-    """Write X as a column of lists, in as many files as Dask gets chunks."""
+def write_parquet(X: np.ndarray, folder: Path, **columns: np.ndarray) -> None:
+    """Write X as a column of lists, and others of numbers, in as many files as Dask gets chunks."""
     import pyarrow
     from pyarrow import parquet
 
     folder.mkdir()
-    for i, rows in enumerate(np.array_split(X, N_CHUNKS)):
+    for i, part in enumerate(np.array_split(np.arange(len(X)), N_CHUNKS)):
+        rows = X[part[0] : part[-1] + 1]
         offsets = np.arange(len(rows) + 1, dtype=np.int32) * X.shape[1]
-        column = pyarrow.ListArray.from_arrays(offsets, rows.ravel())
-        parquet.write_table(pyarrow.table({"features": column}), folder / f"{i}.parquet")
+        lists = pyarrow.ListArray.from_arrays(offsets, rows.ravel())
+        others = {name: column[part] for name, column in columns.items()}
+        parquet.write_table(pyarrow.table({"features": lists, **others}), folder / f"{i}.parquet")
+
+
+def spark_is_missing() -> str | None:
+    """Return what Spark lacks here, in words."""
+    lacking = [package for package in ("pyspark", "pyarrow") if not find_spec(package)]
+    if not (os.environ.get("JAVA_HOME") or shutil.which("java")):
+        lacking.append("java")
+    return f"{' and '.join(lacking)} not installed" if lacking else None
 
 
 @contextmanager

@@ -23,16 +23,26 @@ nitpicky = False
 
 html_theme = "pydata_sphinx_theme"
 html_title = "dparallel"
-html_theme_options = {"navbar_end": ["theme-switcher"], "show_toc_level": 2, "header_links_before_dropdown": 7}
+html_theme_options = {"navbar_end": ["theme-switcher"], "show_toc_level": 2, "header_links_before_dropdown": 9}
 html_show_sourcelink = False
-html_sidebars = {name: [] for name in ("index", "install", "kmeans", "rounds", "reliability", "from_the_lecture")}
+PAGES = ("index", "install", "kmeans", "async_sgd", "store", "rounds", "reliability", "from_the_lecture")
+html_sidebars = {name: [] for name in PAGES}
 
 autosummary_generate = True
 autodoc_typehints = "none"  # the docstrings say shapes and dtypes too
 numpydoc_show_class_members = False  # the class template lists them
 numpydoc_xref_param_type = False
 
-READING_ORDER = ("quickstart", "kmeans_cluster", "kmeans_out_of_core", "kmeans_grid_search", "own_algorithm")
+READING_ORDER = (
+    "quickstart",
+    "kmeans_cluster",
+    "kmeans_out_of_core",
+    "kmeans_grid_search",
+    "async_sgd_worker_killed",
+    "async_sgd_pipeline",
+    "parameter_store_softmax",
+    "own_algorithm",
+)
 
 
 class ReadingOrder:

@@ -1,17 +1,20 @@
 """The benchmarks run, in tiny sizes, and what they save is what they measured."""
 
+import gzip
 import json
 import math
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from sklearn import metrics
 
-from benchmarks import kmeans
+from benchmarks import kmeans, sgd
 from benchmarks.__main__ import COMMANDS, main
-from benchmarks.data import draw_rows, gauss_mixture, inertia
+from benchmarks.data import draw_rows, gauss_mixture, inertia, log_loss, two_classes
 from benchmarks.peers import Answer, Peer, Threads
 from benchmarks.results import Report, format_table, publish, spread_out
+from benchmarks.store import time_until_back
 
 
 @pytest.fixture
@@ -160,6 +163,103 @@ def test_memory_tells_growth_and_reads_and_deletes_its_files(run, tmp_path):
     assert figures["worker's peak, GB"] > 0.02
     assert figures["workers restarted"] == 0
     assert not list(files.iterdir())
+
+
+@pytest.mark.cluster
+def test_sgd_times_every_peer_until_its_loss_is_near_the_optimum(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("DPARALLEL_DATA", str(tmp_path))
+    peers = ("threads", "processes", "sgd-constant-0.001", "logistic-newton")
+    tables = run("sgd", "--cases", "independent", "--repeats", "1", "--peers", *peers)["tables"]
+    rows = tables["Time to 1.01 x the least log loss"]
+    assert [row["family"] for row in rows] == [sgd.PEERS[name].family for name in peers]
+    assert all(row["best loss"] >= 1 - 1e-9 for row in rows)
+    exact = rows[-1]
+    assert exact["best loss"] < 1.01 and 1 <= exact["epochs"] <= exact["most epochs"] and exact["seconds"] > 0
+    assert all(len(row["loss"]) == len(row["seconds"]) == row["points"] for row in tables["Curves"])
+    assert [row["replicas"] for row in tables["Second copies"]] == [0, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.parametrize(
+    "peer, package", [("incremental-optimal", "dask_ml"), ("dask-newton", "dask_ml"), ("spark", "pyspark")]
+)
+def test_sgd_runs_the_peers_of_other_packages(run, peer, package):
+    pytest.importorskip(package)
+    saved = run("sgd", "--cases", "independent", "--repeats", "1", "--peers", peer)
+    if any("skipped" in note and "a9a" not in note for note in saved["notes"]):
+        pytest.skip(saved["notes"][0])
+    [row] = saved["tables"]["Time to 1.01 x the least log loss"]
+    assert 1 <= row["best loss"] < 2
+
+
+def test_sgd_reads_a9a_from_the_folder_that_is_named(run, monkeypatch, tmp_path):
+    random = np.random.default_rng(0)
+    for name, n_rows in (("a9a.gz", 2000), ("a9a.t.gz", 500)):
+        columns = [np.sort(random.choice(123, 14, replace=False)) + 1 for _ in range(n_rows)]
+        lines = [f"{int(c[0] < 6)} " + " ".join(f"{i}:1" for i in c) for c in columns]
+        with gzip.open(tmp_path / name, "wt") as file:
+            file.write("\n".join(lines))
+    monkeypatch.setenv("DPARALLEL_DATA", str(tmp_path))
+    [row] = run("sgd", "--peers", "threads", "--cases", "independent", "--repeats", "1")["tables"]["a9a"]
+    assert row["seeds"] == 5
+    assert row["dparallel, worst"] <= row["dparallel, median"] <= 1
+
+
+def test_ratios_are_those_of_the_fastest_of_a_family():
+    def row(who, family, seconds):
+        return {"case": "c", "who": who, "family": family, "seconds": seconds}
+
+    theirs = "scikit-learn SGDClassifier"
+    ours = [row("dparallel threads", "dparallel threads", 3.0), row("tuned", "dparallel threads", 1.0)]
+    [ratio] = sgd.compare([*ours, row("slow", theirs, 9.0), row("fast", theirs, 6.0), row("never", theirs, None)])
+    assert (ratio["as it comes"], ratio["best"]) == (0.5, 1 / 6)
+    assert (ratio["which"], ratio["theirs, the fastest"]) == ("tuned", "fast")
+
+
+@pytest.mark.cluster
+def test_store_is_measured_alive_and_after_a_death(run):
+    tables = run("store")["tables"]
+    assert len(tables["Latency of a pull"]) == 2 * 2 * 3
+    assert all(0 < row["p50, ms"] <= row["p99, ms"] for row in tables["Latency of a pull"])
+    assert all(row["pushes per s"] > 0 for row in tables["Throughput of pushes"])
+    two, one = tables["Recovery"]
+    assert (two["failovers"], two["restores"], two["pushes lost"]) == (1, 0, 0)
+    assert (one["failovers"], one["restores"]) == (0, 1)
+    [stream] = tables["Throughput after a death"]
+    assert stream["calls that failed"] == 0
+
+
+def test_throughput_is_back_with_the_first_full_window():
+    times = [-0.1, 2.0, *np.arange(3.0, 5.0, 0.1)]
+    assert time_until_back(times, 10.0) == pytest.approx(3.4)
+    assert time_until_back(times, 30.0) is None
+
+
+def test_two_classes_are_standardised_and_as_correlated_as_asked():
+    X, y = two_classes(20_000, 20, 2.0, 4.0, 0.0, seed=0)
+    assert X.shape == (20_000, 20) and set(y.tolist()) == {0, 1}
+    np.testing.assert_allclose(X.std(axis=0), 1.0, rtol=0.05)
+    variances = np.linalg.eigvalsh(np.cov(X.T))
+    assert 100 < variances[-1] / variances[0] < 2000
+    flat, _ = two_classes(20_000, 20, 0.0, 4.0, 0.0, seed=0)
+    variances = np.linalg.eigvalsh(np.cov(flat.T))
+    assert variances[-1] / variances[0] < 1.5
+
+
+def test_as_many_labels_are_flipped_as_asked():
+    settings = (20_000, 5, 1.0, 100.0)  # a slope so steep that the rows alone decide
+    _, y = two_classes(*settings, 0.0, seed=0)
+    X, flipped = two_classes(*settings, 0.1, seed=0)
+    assert X.dtype == np.float64 and two_classes(10, 5, 1.0, 4.0, 0.1, 0, np.float32)[0].dtype == np.float32
+    assert (y != flipped).mean() == pytest.approx(0.1, abs=0.02)
+
+
+def test_log_loss_is_that_of_scikit_learn():
+    X, y = two_classes(60_000, 3, 0.0, 2.0, 0.0, seed=0)
+    coef = np.array([0.5, -1.0, 2.0])
+    chances = 1 / (1 + np.exp(-(X @ coef + 0.25)))
+    assert log_loss(X, y, coef, 0.25) == pytest.approx(metrics.log_loss(y, chances), rel=1e-10)
 
 
 def test_mixture_has_the_spread_that_is_asked_for():

@@ -18,10 +18,10 @@ class FitCallbacks:
     ----------
     estimator : estimator whose fit is decorated by with_callbacks
     X, y, sample_weight : as given to fit; callbacks that score get them as they are, so Dask data stay lazy
-    n_starts : int; max_rounds : int, of each start
+    n_starts : int; max_rounds : int, of each start, or None where nobody knows
     """
 
-    def __init__(self, estimator: Any, X: Any, y: Any, sample_weight: Any, *, n_starts: int, max_rounds: int):
+    def __init__(self, estimator: Any, X: Any, y: Any, sample_weight: Any, *, n_starts: int, max_rounds: int | None):
         self._estimator = estimator
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         self._data = {"X": X, "y": y, "metadata": metadata}
