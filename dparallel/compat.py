@@ -406,6 +406,11 @@ def step_aside():
             secede()
 
 
+def holds_actor(worker, key, actor):
+    """Whether the worker holds this actor under this key."""
+    return worker.state.actors.get(key) is actor
+
+
 def submit_actor(client, factory, arguments, key, worker):
     """Let a worker make an actor before whatever else waits there; return its future, which must be kept."""
     return client.submit(

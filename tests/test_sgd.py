@@ -377,6 +377,13 @@ def test_the_mean_of_all_parameters_is_published():
     assert losses[1] < losses[0] - 0.005  # steps of constant length leave noise, and the mean takes it out
 
 
+def test_a_mean_that_is_not_wanted_any_more_is_forgotten():
+    model = AsyncSGDClassifier("log_loss", average=True, random_state=0).partial_fit(X, Y, classes=[0, 1])
+    mean = model.coef_
+    model.set_params(average=False).partial_fit(X, Y)
+    assert np.abs(model.coef_).sum() > 1.2 * np.abs(mean).sum()
+
+
 @pytest.mark.parametrize("kind", ["classifier", "regressor"])
 def test_early_stopping_judges_by_rows_that_are_held_out(kind):
     if kind == "classifier":

@@ -294,6 +294,11 @@ def test_a_drained_worker_holds_nothing_and_nothing_is_lost_meanwhile(client, re
         np.testing.assert_array_equal(store.pull("w"), np.full(N, 300.0))
 
 
+def test_a_worker_that_does_not_exist_cannot_be_drained(client):
+    with counting() as store, pytest.raises(StoreError, match=r"no worker '1' to drain. Give an address, one of tcp"):
+        store.drain("1")
+
+
 # consistency
 
 

@@ -17,7 +17,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from dparallel.rounds import Partitioning, open_rounds
-from dparallel.workers import train
+from dparallel.workers import partitions_in, train
 from dparallel.workers.cluster import WorkerLanes
 from tests.toy_training import Count, Descent, serial_descent
 from tests.toys import blocks_of
@@ -58,7 +58,7 @@ def data(n_rows=8000):
 
 
 def run(X, algorithm, staleness=None, per_thread=2, max_epochs=100, **options):
-    partitioning = Partitioning(per_thread)
+    partitioning = Partitioning(per_thread, partitions_in(options.get("checkpoint")))
     with open_rounds(blocks_of(X), partitioning=partitioning) as rounds:
         outcome = train(rounds, algorithm, staleness=staleness, max_epochs=max_epochs, **options)
         return outcome, partitioning.ranges
@@ -220,6 +220,7 @@ from tests.toy_training import Descent
 from tests.toys import blocks_of
 
 client = Client(sys.argv[1])
+client.wait_for_workers(2, timeout=60)
 died = []
 def kill():
     os.kill(int(sys.argv[2]), signal.SIGKILL)

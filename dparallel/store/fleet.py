@@ -152,7 +152,9 @@ class Fleet:
             try:
                 await self._look()
                 failures = 0
-            except OSError:
+            except Exception as error:
+                if not isinstance(error, OSError):
+                    logger.exception("The workers could not be listed")
                 failures += 1
             is_lost = failures >= N_FAILURES
             if is_lost != self.scheduler_is_lost:
@@ -168,11 +170,11 @@ class Fleet:
             if address not in workers:
                 task.cancel()
         self.drained &= set(workers)
-        for address in sorted(workers, key=self._machine_load):
-            useful = self._tending.keys() - self.drained
-            if address not in self._tending.keys() | self._refused | self.drained and len(useful) < self.n_wanted:
-                task = asyncio.get_running_loop().create_task(self._tend(address))
-                self._tending[address] = task
+        free = [address for address in workers if address not in self._tending.keys() | self._refused | self.drained]
+        while free and len(self._tending.keys() - self.drained) < self.n_wanted:
+            address = min(free, key=self._machine_load)
+            free.remove(address)
+            self._tending[address] = asyncio.get_running_loop().create_task(self._tend(address))
 
     def _machine_load(self, address: str) -> int:
         return sum(machine_of(other) == machine_of(address) for other in self._tending)

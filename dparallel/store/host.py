@@ -17,6 +17,7 @@ from dparallel.compat import (
     BoardGone,
     call_actor,
     do_not_wait_when_worker_closes,
+    holds_actor,
     read_board,
     when_worker_closes,
     worker_of_this_task,
@@ -147,7 +148,7 @@ class ShardHost:
         do_not_wait_when_worker_closes(self._node, self._key)
         for number in list(self._replicas):
             await self.drop(number, 0)
-        if self._ticker is not None:
+        if self._ticker is not None and self._ticker is not asyncio.current_task():
             self._ticker.cancel()
         if self._thread is not None:
             self._thread.shutdown(wait=False)
@@ -182,6 +183,11 @@ class ShardHost:
         self._n_confirmed = max(stalls, self._n_confirmed)
         return newest
 
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether the worker no longer holds this actor, as when the driver has died."""
+        return not holds_actor(self._node, self._key, self)
+
     def notice_stall(self) -> None:
         """Look whether the event loop stood still."""
         now = monotonic()
@@ -196,9 +202,12 @@ class ShardHost:
         return self._replicas[number]
 
 
-async def _tick(host: weakref.ref[ShardHost]) -> None:
-    """Let a host notice when its event loop stands still; end with it."""
-    while (this := host()) is not None:
-        this.notice_stall()
-        del this
+async def _tick(reference: weakref.ref[ShardHost]) -> None:
+    """Let a host notice when its event loop stands still, and close it when Dask has let go of the actor."""
+    while (host := reference()) is not None:
+        host.notice_stall()
+        if host.is_forgotten:
+            await host.close()
+            return
+        del host
         await asyncio.sleep(TICK_S)

@@ -30,7 +30,6 @@ class Supervisor:
     ----------
     client : distributed.Client
     routing : Routing of this process, kept up to date
-    states : list of (sequence, State), what the shards begin with
     replicas : int, second copies wanted: 0 or 1
     staleness : int or None, of the shards
     snapshots : Snapshots
@@ -106,8 +105,11 @@ class Supervisor:
         Raises
         ------
         StoreError
-            If there is no other worker.
+            If there is no such worker, or no other.
         """
+        workers = await compat.list_workers(self._client)
+        if address not in workers:
+            raise StoreError(f"There is no worker {address!r} to drain. Give an address, one of {', '.join(workers)}.")
         self.fleet.drained.add(address)
         while any(address in _addresses(route) for route in self.routes):
             async with self._lock:
@@ -133,7 +135,10 @@ class Supervisor:
             try:
                 async with self._lock:
                     await self._repair()
-            except OSError:  # somebody died meanwhile, or the scheduler is silent
+            except Exception as error:
+                # somebody died meanwhile, or the scheduler is silent; anything else must not end all repairs either
+                if not isinstance(error, OSError):
+                    logger.exception("A repair of the parameter store failed and is tried again")
                 await asyncio.sleep(PAUSE_S)
                 self._notice()
 
@@ -255,8 +260,10 @@ class Supervisor:
 
     async def _evacuate(self) -> None:
         """Serve all shards from other workers than the drained ones."""
-        for number in range(len(self.routes)):
-            if self.routes[number].primary in self.fleet.hosts and self._is_drained(*self.routes[number][1:]):
+        for number, route in enumerate(self.routes):
+            # a copy that is being made could push aside the one made here: then this is done again after it
+            is_settled = route.primary in self.fleet.hosts and number not in self._filling
+            if is_settled and self._is_drained(*route[1:]):
                 await self._move_away(number)
 
     async def _move_away(self, number: int) -> None:

@@ -1,6 +1,7 @@
 """The asynchronous engine: short tasks that pull, compute and push, refilled as they end."""
 
 from dparallel.workers.base import AsyncAlgorithm, EpochReport, Judge, Outcome, StepInfo, Verdict
+from dparallel.workers.saving import partitions_in
 from dparallel.workers.training import train
 
-__all__ = ["AsyncAlgorithm", "EpochReport", "Judge", "Outcome", "StepInfo", "Verdict", "train"]
+__all__ = ["AsyncAlgorithm", "EpochReport", "Judge", "Outcome", "StepInfo", "Verdict", "partitions_in", "train"]

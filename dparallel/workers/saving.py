@@ -19,6 +19,26 @@ from dparallel.workers.course import Course
 KIND = "dparallel training"
 
 
+def partitions_in(path: str | os.PathLike[str] | None) -> int | None:
+    """Return how many partitions the training in a file has, for its Partitioning; None where there is no file.
+
+    Raises
+    ------
+    CheckpointError
+        If it is damaged, or no training's.
+    """
+    if path is None or not Path(path).exists():
+        return None
+    return int(_read(Path(path))[1]["fingerprint"]["n_partitions"])
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    arrays, document = files.read(path)
+    if document.get("kind") != KIND:
+        raise CheckpointError(f"{path} is not the checkpoint of a fit. Give another path, or remove it.")
+    return arrays, document
+
+
 class Saving:
     """Writes a training to a file from time to time, and reads it back.
 
@@ -53,9 +73,7 @@ class Saving:
         self._shape = {"n_steps": n_steps, "n_partitions": n_partitions}
         if self.path is None or not self.path.exists():
             return
-        arrays, document = files.read(self.path)
-        if document.get("kind") != KIND:
-            raise CheckpointError(f"{self.path} is not the checkpoint of a fit. Give another path, or remove it.")
+        arrays, document = _read(self.path)
         wanted, found = {**self._fingerprint, **self._shape}, document["fingerprint"]
         differing = [name for name in wanted if found.get(name) != wanted[name]]
         if differing:

@@ -72,18 +72,15 @@ def hold_out(rounds: Rounds, targets: Any, seed: int, fraction: float, n_rows: i
 
 def _extremes_of_shard(shard: Shard, state: tuple[Any, Any]) -> _Extremes:
     key, targets = state
-    total: _Extremes | None = None
+    _, n_groups = targets.groups(np.empty(0))
+    total = _Extremes(np.full(n_groups, np.inf), np.full(n_groups, -np.inf))
     first = shard.offset or 0
     for block in shard.blocks:
-        groups, n_groups = targets.groups(targets.targets(block.y))
+        groups, _ = targets.groups(targets.targets(block.y))
         numbers = kernels.draws.numbers(key, first, block.n_rows)
         first += block.n_rows
         if block.sample_weight is not None:
             groups, numbers = groups[block.sample_weight > 0], numbers[block.sample_weight > 0]
-        low, high = np.full(n_groups, np.inf), np.full(n_groups, -np.inf)
-        np.minimum.at(low, groups, numbers)
-        np.maximum.at(high, groups, numbers)
-        found = _Extremes(low, high)
-        total = found if total is None else total.merge(found)
-    assert total is not None
+        np.minimum.at(total.low, groups, numbers)
+        np.maximum.at(total.high, groups, numbers)
     return total

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from dparallel import checkpoint
 from dparallel.errors import DataError, warn
 from dparallel.estimator import ParallelEstimator
 from dparallel.estimators.sgd.algorithm import LinearSGD, published
@@ -30,7 +28,7 @@ from dparallel.estimators.sgd.survey import Survey, survey
 from dparallel.observe.callbacks import CallbackSupport, FitCallbacks
 from dparallel.observe.printing import PrintRounds
 from dparallel.rounds import Partitioning, Rounds, open_rounds
-from dparallel.workers import Outcome, train
+from dparallel.workers import Outcome, partitions_in, train
 
 _SHARDS_PER_THREAD = 2  # so that there is something to give to a worker that joins
 
@@ -108,10 +106,7 @@ class AsyncLinear(CallbackSupport, ParallelEstimator):
 
     def _partitioning(self) -> Partitioning:
         """How to cut the rows: in a fit that is resumed as before, wherever it runs now."""
-        n_shards = None
-        if self.checkpoint is not None and Path(self.checkpoint).exists():
-            n_shards = checkpoint.read(self.checkpoint)[1].get("fingerprint", {}).get("n_partitions")
-        return Partitioning(_SHARDS_PER_THREAD, n_shards)
+        return Partitioning(_SHARDS_PER_THREAD, partitions_in(self.checkpoint))
 
     def _seed(self, plain: dict[str, Any]) -> int:
         if self.random_state is None and self.checkpoint is not None:

@@ -76,7 +76,7 @@ class Before:
     def follow(self, outcome: Outcome, algorithm: LinearSGD, found: Survey, per_epoch: float) -> Before:
         """What is left after one more call; per_epoch : minibatches of an epoch of the longest partition."""
         parameters = outcome.parameters
-        is_summed = algorithm.averaging is not None
+        is_summed = algorithm.averaging is not None  # without, earlier sums are out of date
         return Before(
             batches=self.batches + outcome.n_epochs * per_epoch,
             epochs=self.epochs + outcome.n_epochs,
@@ -86,9 +86,9 @@ class Before:
             eta0=algorithm.schedule.eta0,
             coef=parameters["coef"] if is_summed else None,
             intercept=parameters["intercept"] if is_summed else None,
-            coef_sum=self.coef_sum + parameters.get("coef_sum", 0.0),
-            intercept_sum=self.intercept_sum + parameters.get("intercept_sum", 0.0),
-            n_summed=self.n_summed + float(parameters.get("n_summed", np.zeros(1))[0]),
+            coef_sum=self.coef_sum + parameters["coef_sum"] if is_summed else 0.0,
+            intercept_sum=self.intercept_sum + parameters["intercept_sum"] if is_summed else 0.0,
+            n_summed=self.n_summed + float(parameters["n_summed"][0]) if is_summed else 0.0,
         )
 
     def published(self, parameters: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
