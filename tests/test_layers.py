@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "dparallel"
 LEVELS = [
     ["errors"],
     ["compat"],
-    ["kernels", "records", "checkpoint"],
+    ["kernels", "records", "checkpoint", "pools"],
     ["place"],
     ["blocks", "store.optimizers", "store.consistency", "store.columns", "store.layout"],
     ["store.shard"],
