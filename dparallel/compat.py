@@ -463,6 +463,8 @@ async def write_board(client, name, value):
     """Put a value of tuples, dicts, strings and numbers on the scheduler, where every worker and client may read it."""
     message = {"op": "variable_set", "name": name, "data": value, "timeout": 5, "reply": True}
     await _converse(client.rpc, _scheduler_of(client), message, 2.0)
+    # who asks for a variable that is gone leaves a traceback in the scheduler's log; an event says whether it is there
+    await _converse(client.rpc, _scheduler_of(client), {"op": "event_set", "name": name, "reply": True}, 2.0)
 
 
 async def read_board(node, name, connect_s):
@@ -474,17 +476,27 @@ async def read_board(node, name, connect_s):
         If the scheduler is not reached.
     BoardGone
     """
+    is_there = {"op": "event_is_set", "name": name, "reply": True}
     message = {"op": "variable_get", "name": name, "timeout": 0.1, "reply": True}
+    if not await _converse(node.rpc, _scheduler_of(node), is_there, connect_s):
+        raise BoardGone(name)
     try:
         return (await _converse(node.rpc, _scheduler_of(node), message, connect_s))["value"]
     except TimeoutError as error:  # the scheduler's; connections that are not made are a plain OSError
         raise BoardGone(name) from error
 
 
-def delete_board(client, name):
-    """Take a board off the scheduler."""
+async def delete_board(client, name):
+    """Take a board off the scheduler.
+
+    Raises
+    ------
+    OSError
+        If the scheduler is not reached.
+    """
     from distributed import Variable
 
+    await _converse(client.rpc, _scheduler_of(client), {"op": "event_clear", "name": name, "reply": True}, 2.0)
     Variable(name, client=client).delete()
 
 

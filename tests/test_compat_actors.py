@@ -189,13 +189,19 @@ def is_there(client, name):
         return False
 
 
-def test_a_board_is_read_by_workers_and_clients_until_it_is_deleted(client):
+def is_there_in_task(name):
+    return is_there(compat.worker_of_this_task(), name)
+
+
+def test_a_board_is_read_by_workers_and_clients_until_it_is_deleted(client, caplog):
     value = {"routes": ((1, ("tcp://a:1", "key"), None),), "failure": None}
     on_loop(client, compat.write_board(client, "board", value))
     assert client.submit(read_in_task, "board", pure=False).result(timeout=20) == value
     assert on_loop(client, compat.read_board(client, "board", 1.0)) == value
-    compat.delete_board(client, "board")
+    on_loop(client, compat.delete_board(client, "board"))
     until(lambda: not is_there(client, "board"))
+    assert not client.submit(is_there_in_task, "board", pure=False).result(timeout=20)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"], "a look at no board is no error"
 
 
 def test_a_scheduler_names_its_workers(client):

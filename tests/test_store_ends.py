@@ -88,7 +88,8 @@ def left_on(client):
     """What of ours is on the scheduler, the workers and the client."""
 
     def on_scheduler(dask_scheduler):
-        names = [*dask_scheduler.tasks, *dask_scheduler.extensions["variables"].variables]
+        extensions = dask_scheduler.extensions
+        names = [*dask_scheduler.tasks, *extensions["variables"].variables, *extensions["events"]._events]
         return [str(name) for name in names if "dparallel-store" in str(name)]
 
     def on_worker(dask_worker):
