@@ -13,6 +13,7 @@ _PUBLIC = {
     "ParallelKMeans": "dparallel.estimators.kmeans",
     "ParallelStandardScaler": "dparallel.preprocessing.scaler",
     "ParameterStore": "dparallel.store",
+    "map_reduce": "dparallel.mapreduce",
 }
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "ParallelStandardScaler",
     "ParameterStore",
     "__version__",
+    "map_reduce",
 ]
 
 

@@ -55,7 +55,7 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], docume
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    _flush_folder(target.parent)
+    flush_folder(target.parent)
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -168,7 +168,7 @@ def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     return np.ndarray(shape, dtype, content, order="F" if is_fortran else "C")
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Bring the new name to the disk, where the system lets a folder be opened."""
     try:
         handle = os.open(folder, os.O_RDONLY)

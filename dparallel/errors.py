@@ -79,6 +79,29 @@ class CheckpointError(DparallelError, ValueError):
     """A file is no checkpoint of dparallel, is damaged, or belongs to something else."""
 
 
+class MapReduceError(DparallelError, RuntimeError):
+    """The mapper, combiner, partitioner or reducer of a job failed; the message names the record or key.
+
+    Parameters
+    ----------
+    message : str
+    partition : int, of the source, or of the result if the reducer failed
+    cause : what the function raised
+    """
+
+    def __init__(self, message: str, partition: int, cause: Exception):
+        super().__init__(message, partition, cause)
+        self.partition = partition
+        self.__cause__ = cause  # which pickle leaves out
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class OutputExistsError(DparallelError, FileExistsError):
+    """The folder for a job's output holds something already."""
+
+
 class StoreWarning(UserWarning):
     """The store runs with less protection than asked for, for instance without a second copy."""
 

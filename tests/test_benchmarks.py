@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+from collections import Counter
 from importlib.util import find_spec
 
 import numpy as np
@@ -15,6 +16,7 @@ from benchmarks.data import draw_rows, gauss_mixture, inertia, log_loss, two_cla
 from benchmarks.peers import Answer, Peer, Threads
 from benchmarks.results import Report, format_table, publish, spread_out
 from benchmarks.store import time_until_back
+from benchmarks.text import write_text
 
 
 @pytest.fixture
@@ -44,8 +46,8 @@ def same_answer(rows):
 
 def test_without_a_command_the_commands_are_listed(capsys):
     assert main([]) == 0
-    printed = capsys.readouterr().out
-    assert all(f"    {command} " in printed for command in COMMANDS)
+    listed = [line[4:].split(" ")[0] for line in capsys.readouterr().out.splitlines() if line.startswith("    ")]
+    assert [name for name in listed if name] == list(COMMANDS)
 
 
 def test_threads_and_scikit_learn_come_to_the_same_answer_in_every_case(run):
@@ -228,6 +230,37 @@ def test_store_is_measured_alive_and_after_a_death(run):
     assert (one["failovers"], one["restores"]) == (0, 1)
     [stream] = tables["Throughput after a death"]
     assert stream["calls that failed"] == 0
+
+
+@pytest.mark.cluster
+def test_mapreduce_counts_and_indexes_as_a_plain_loop(run):
+    tables = run("mapreduce", "--peers", "ours", "foldby")["tables"]
+    rows = tables["Seconds"]
+    assert [(row["task"], row["who"]) for row in rows] == [
+        (task, who) for task in ("word count", "inverted index") for who in ("dparallel map_reduce", "Dask foldby")
+    ]
+    assert all(row["as a plain loop"] and row["seconds"] > 0 and row["keys"] > 1000 for row in rows)
+    assert len(tables["Ratios of seconds"]) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_mapreduce_runs_spark(run):
+    pytest.importorskip("pyspark")
+    saved = run("mapreduce", "--peers", "spark", "--tasks", "word count")
+    if saved["notes"]:
+        pytest.skip(saved["notes"][0])
+    assert saved["tables"]["Seconds"][0]["as a plain loop"]
+
+
+def test_text_is_as_large_as_asked_and_follows_zipf_s_law(tmp_path):
+    write_text(tmp_path / "text", 400_000, seed=0)
+    assert (tmp_path / "text").stat().st_size == pytest.approx(400_000, rel=0.03)
+    lines = (tmp_path / "text").read_text(encoding="utf-8").splitlines()
+    assert {len(line.split()) for line in lines} == {13}
+    counts = Counter(word for line in lines for word in line.split()[1:])
+    (_, first), (_, second), *_ = counts.most_common(2)
+    assert first / second == pytest.approx(2**1.05, rel=0.1)
 
 
 def test_throughput_is_back_with_the_first_full_window():
