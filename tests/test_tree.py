@@ -20,6 +20,7 @@ from sklearn.tree import (
 
 from dparallel import ParallelDecisionTree, ParallelDecisionTreeClassifier, ParallelDecisionTreeRegressor
 from dparallel.errors import AlignmentError, DataError
+from dparallel.estimators.decision_tree import frontier
 from tests import trees, twins
 
 X = trees.steps()
@@ -228,12 +229,55 @@ def test_few_bins_are_split_few_times(Tree, y):
 @both
 def test_small_memory_for_histograms_takes_more_rounds_and_gives_the_same_tree(Tree, y):
     expected = Tree(max_depth=6).fit(X, y)
-    with dask.config.set({"dparallel.tree.histogram-bytes": "100 kB"}):
+    with dask.config.set({"dparallel.tree.histogram-bytes": "20 kB"}):
         model = Tree(max_depth=6).fit(X, y)
     trees.assert_same_tree(model, expected)
     assert model.n_rounds_ > expected.n_rounds_
     assert len(model.history_) == len(expected.history_)
     assert max(record.n_rounds for record in model.history_) > 1
+
+
+REST = {
+    "classes": (ParallelDecisionTree, X, Y3, {}),
+    "entropy": (ParallelDecisionTree, X, Y3, {"criterion": "entropy", "min_samples_leaf": 5}),
+    "missing": (ParallelDecisionTree, trees.missing(X), Y3, {}),
+    "continuous": (ParallelDecisionTree, trees.missing(X + np.random.default_rng(7).normal(size=X.shape)), Y3, {}),
+    "few bins": (ParallelDecisionTree, X + np.random.default_rng(7).normal(size=X.shape), Y2, {"max_bins": 40}),
+    "monotonic": (ParallelDecisionTree, X, Y2, {"monotonic_cst": [1, 0, 0, -1, 0, 0]}),
+    "some features": (ParallelDecisionTree, X, Y3, {"max_features": 2, "random_state": 3}),
+    "categories": (ParallelDecisionTree, X.round(), Y3, {"categorical_features": [0, 3]}),
+    "numbers": (ParallelDecisionTreeRegressor, X, YR, {}),
+    "continuous numbers": (ParallelDecisionTreeRegressor, X + 1e-3 * np.arange(24_000.0).reshape(X.shape), YR, {}),
+    "poisson": (ParallelDecisionTreeRegressor, trees.missing(X), np.abs(YR), {"criterion": "poisson"}),
+    "category numbers": (ParallelDecisionTreeRegressor, X.round(), YR, {"categorical_features": [0, 3]}),
+}
+
+
+@pytest.mark.parametrize("max_depth", [5, 9, None])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("case", REST)
+def test_finishing_the_rest_at_once_gives_the_tree_of_levels(monkeypatch, case, weighted, max_depth):
+    Tree, rows, y, parameters = REST[case]
+    weights = np.random.default_rng(0).random(len(X)) if weighted else None
+    at_once = Tree(max_depth=max_depth, **parameters).fit(rows, y, weights)
+    for name in ("_LEVELS_WORTH_IT", "_MANY_LEVELS"):
+        monkeypatch.setattr(frontier, name, 2**62)
+    by_levels = Tree(max_depth=max_depth, **parameters).fit(rows, y, weights)
+    trees.assert_same_tree(at_once, by_levels)
+    assert at_once.n_rounds_ <= by_levels.n_rounds_ - (max_depth is None)
+    assert [r.n_splits for r in at_once.history_] == [r.n_splits for r in by_levels.history_]
+    np.testing.assert_allclose(
+        [r.objective for r in at_once.history_], [r.objective for r in by_levels.history_], atol=1e-9
+    )
+
+
+def test_values_closer_than_scikit_learn_parts_them_are_not_parted_when_the_rest_is_finished(monkeypatch):
+    rows = np.random.default_rng(0).normal(size=(3000, 4)) * 1e-6
+    y = rows[:, 0] * rows[:, 1] > 0
+    at_once = ParallelDecisionTree().fit(rows, y)
+    for name in ("_LEVELS_WORTH_IT", "_MANY_LEVELS"):
+        monkeypatch.setattr(frontier, name, 2**62)
+    trees.assert_same_tree(at_once, ParallelDecisionTree().fit(rows, y))
 
 
 @both

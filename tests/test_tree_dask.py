@@ -53,7 +53,9 @@ def fit(Tree, y, n_chunks=None, weights=None, rows=X, **parameters):
 
 
 @pytest.mark.parametrize(
-    "limits", [{}, {"exact_rows": 600}, {"max_leaf_nodes": 30}, {"max_features": 2, "random_state": 5}], ids=str
+    "limits",
+    [{}, {"max_depth": 4}, {"exact_rows": 600}, {"max_leaf_nodes": 30}, {"max_features": 2, "random_state": 5}],
+    ids=str,
 )
 @pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["unweighted", "weighted"])
 @pytest.mark.parametrize("case", CASES)
@@ -64,7 +66,7 @@ def test_chunks_and_workers_do_not_change_the_tree(client, case, weights, limits
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize("n_workers", [1, 4])
+@pytest.mark.parametrize("n_workers", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_the_number_of_workers_does_not_change_the_tree(n_workers):
     with (
         LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=":0", host="127.0.0.1") as cluster,
@@ -276,7 +278,7 @@ def test_nothing_of_ours_is_left_on_the_workers_after_fit_or_an_error(client):
 
 @pytest.mark.parametrize("case", CASES)
 def test_what_a_level_moves_is_half_of_its_histograms(client, case):
-    model = fit(*CASES[case], 8, max_depth=6, max_bins=63)
+    model = fit(*CASES[case], 8, max_depth=5, max_bins=63)
     n_workers, slots, n_statistics = 2, 6 * 64, 3 if case == "classes" else 2
     state = 30_000  # bins and splits
     for record in model.history_[1:]:

@@ -1,7 +1,7 @@
-"""Small nodes finished exactly: the rows of each go to one worker, which grows the rest by the raw values.
+"""Small nodes finished: the rows of each go to one worker, which grows the rest by codes, or exactly by raw values.
 
-What crosses the network, once and from worker to worker: of each such row a byte per feature that has at most max_bins
-values, 4 bytes per other feature, and its target and weight. The subtrees go to the client.
+What crosses the network, once and from worker to worker: of each such row a byte per feature, 4 where the raw values of
+a feature with many are wanted, and its target and weight. The subtrees go to the client.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Piece:
     Parameters
     ----------
     lengths : ndarray of shape (n_nodes,), int64, rows of each node
-    codes : ndarray of shape (n_rows, n_exact), uint8, of the features whose bins are single values
+    codes : ndarray of shape (n_rows, n_coded), uint8, of all features, or of those whose bins are single values
     raw : ndarray of shape (n_rows, n_others), float32, values of the others
     coded : Coded
     """
@@ -74,23 +74,25 @@ class Extract:
     Parameters
     ----------
     groups : sequence of sequence of SmallNode
+    by_codes : bool, whether raw values are not wanted
     """
 
     groups: Sequence[Sequence[SmallNode]]
+    by_codes: bool
 
     def __call__(self, shard: Shard, state: GrowthState) -> list[Piece]:
         with shard.scratch.borrow((state.run, state.round - 1)) as content:
             held: HeldRows = hold(shard, state.coding) if content is None else content
             held.take(state.steps)
-            exact = state.coding.bins.exact
+            coded = state.coding.bins.exact | self.by_codes
             own = [
                 np.concatenate([held.order[held.first[n.place] : held.last[n.place]] for n in g]) for g in self.groups
             ]
-            raw = _raw_values(shard, own, np.flatnonzero(~exact))
+            raw = _raw_values(shard, own, np.flatnonzero(~coded))
             pieces = []
             for group, rows, values in zip(self.groups, own, raw, strict=True):
                 lengths = np.array([held.last[n.place] - held.first[n.place] for n in group])
-                codes = held.codes[rows][:, exact]
+                codes = held.codes[rows] if coded.all() else held.codes[rows][:, coded]
                 pieces.append(Piece(lengths, codes, values, held.coded.at(rows)))
             shard.scratch.commit((state.run, state.round), held)
         return pieces
@@ -122,12 +124,14 @@ class Finish:
     group : sequence of SmallNode
     task : Task; rules : kernels.splits.Rules
     low : ndarray of shape (n_slots,), float32, the values of the bins of exact features
+    by_codes : bool, whether the values of other features are their codes
     """
 
     group: Sequence[SmallNode]
     task: Task
     rules: Any
     low: np.ndarray
+    by_codes: bool
 
     def __call__(self, *pieces: Piece) -> list[TreeArrays]:
         starts = [np.concatenate([[0], np.cumsum(piece.lengths)]) for piece in pieces]
@@ -141,18 +145,23 @@ class Finish:
 
     def _values(self, piece: Piece, rows: slice) -> np.ndarray:
         """Raw values, and for features whose bins are single values these; the codes of categories."""
-        bins, categorical = self.task.bins, self.task.categorical
+        bins = self.task.bins
         codes = piece.codes[rows]
         X = np.empty((len(codes), len(bins.n_values)), np.float32)
-        X[:, ~bins.exact] = piece.raw[rows]
-        for column, f in enumerate(np.flatnonzero(bins.exact)):
-            is_category = categorical is not None and categorical[f]
-            own = self.low[bins.starts[f] : bins.starts[f + 1]].copy()
-            if is_category:
-                own[:] = np.arange(len(own))
-            own[bins.n_values[f] :] = np.nan
-            X[:, f] = own[codes[:, column]]
+        coded = bins.exact | self.by_codes
+        X[:, ~coded] = piece.raw[rows]
+        for column, f in enumerate(np.flatnonzero(coded)):
+            X[:, f] = self._values_of_codes(int(f))[codes[:, column]]
         return X
+
+    def _values_of_codes(self, f: int) -> np.ndarray:
+        """What stands for each code of a feature, float32, NaN for that of missing values."""
+        bins, categorical = self.task.bins, self.task.categorical
+        is_value = bins.exact[f] and not (categorical is not None and categorical[f])
+        own = slice(bins.starts[f], bins.starts[f + 1])
+        values = self.low[own].copy() if is_value else np.arange(own.stop - own.start, dtype=np.float32)
+        values[bins.n_values[f] :] = np.nan
+        return values
 
     def _grow(self, node: SmallNode, X: np.ndarray, coded: Coded) -> TreeArrays:
         task, limits = self.task, self.task.limits
@@ -186,7 +195,7 @@ class Finish:
             feature=subtree.feature.astype(np.int64),
             threshold=subtree.threshold,
             missing_left=subtree.missing_left,
-            left=subtree.left,
+            left=self._bits(subtree) if self.by_codes else subtree.left,
             statistics=subtree.statistics,
             impurity=kernels.splits.impurities(subtree.statistics, self.rules, sums, task.second_unit),
             lower=subtree.bounds[:, 0],
@@ -194,6 +203,19 @@ class Finish:
             depth=depth,
             improvement=np.where(left >= 0, subtree.improvement, 0.0),
         )
+
+    def _bits(self, subtree: Any) -> np.ndarray:
+        """Codes that go left at each node, uint64 of shape (n_nodes, 4)."""
+        left = subtree.left.copy()
+        for node in np.flatnonzero(subtree.feature >= 0):
+            f = int(subtree.feature[node])
+            if np.isnan(subtree.threshold[node]):
+                continue  # a test of categories has them
+            goes_left = np.full(256, bool(subtree.missing_left[node]))
+            values = self._values_of_codes(f)[: self.task.bins.n_values[f]]
+            goes_left[: len(values)] = values <= subtree.threshold[node]
+            left[node] = np.packbits(goes_left, bitorder="little").view("<u8")
+        return left
 
 
 def finish_small(rounds: Any, state: GrowthState, numbers: np.ndarray) -> dict[int, TreeArrays]:
@@ -211,8 +233,9 @@ def finish_small(rounds: Any, state: GrowthState, numbers: np.ndarray) -> dict[i
     """
     frontier: Any = state.frontier
     groups = _share_out(_small_nodes(frontier, numbers), rounds.n_shards)
-    extract = Extract(groups)
-    finish = [Finish(group, frontier.task, frontier.rules, frontier.low) for group in groups]
+    by_codes = frontier.by_codes
+    extract = Extract(groups, by_codes)
+    finish = [Finish(group, frontier.task, frontier.rules, frontier.low, by_codes) for group in groups]
     if rounds.is_local:
         parts = rounds.collect(extract, state)
         calls = [partial(grow, *(pieces[i] for pieces in parts)) for i, grow in enumerate(finish)]

@@ -12,6 +12,8 @@ from dparallel.estimators.decision_tree.best_first import choose_order
 from dparallel.estimators.decision_tree.held import Step
 from dparallel.estimators.decision_tree.nodes import LEAF, OPEN, PARKED, READY, SPLIT, Nodes
 
+_LEVELS_WORTH_IT = 3
+_MANY_LEVELS = 64
 _DONE = "No node is left to split."
 _NO_PLACES = np.empty(0, np.int32)
 
@@ -54,6 +56,8 @@ class Task:
     second : "squares", "deviance" or None
     nodes_per_round : int, the most histograms that a round brings
     kept_bytes : int, the most memory for histograms that wait for their children's
+    small_rows : int, a node of so many rows has codes of fewer bytes than its histogram
+    rest_rows : int, rows of so many may change the worker
     """
 
     bins: Any
@@ -66,6 +70,8 @@ class Task:
     second: str | None
     nodes_per_round: int
     kept_bytes: int
+    small_rows: int = 0
+    rest_rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,7 @@ class Frontier:
     levels : number of the level that each round so far belonged to, the root's being 0
     order : ndarray of int32, nodes in the order in which best-first growth splits them; None without max_leaf_nodes
     low, high : ndarray of shape (n_slots,), float32, extreme values of the bins
+    by_codes : bool, whether the parked nodes are finished by their rows' codes, and not by raw values
     reason : str, why growth has ended, or None
     """
 
@@ -104,6 +111,7 @@ class Frontier:
     order: np.ndarray | None = None
     low: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
     high: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
+    by_codes: bool = False
     reason: str | None = None
 
     @classmethod
@@ -229,6 +237,7 @@ class Frontier:
         places = np.flatnonzero(np.isin(self.live, chosen)).astype(np.int32)
         parents = self.live[places]
         found = replace(self, nodes=self._with_children(parents), order=order, level=self.level + 1)
+        found = found._park_small()
         children = found.nodes.children(parents)
         pairs = found._pairs(parents)
         after = np.concatenate([np.delete(self.live, places), children])
@@ -240,6 +249,33 @@ class Frontier:
         kept.update({node: self.kept[node] for node in self.kept if found.nodes.status[node] == READY})
         found = replace(found, live=after[keep], fresh=children, step=step, kept=kept)
         return found._ask(pairs) if len(pairs) else found._end()
+
+    def _park_small(self) -> Frontier:
+        """Set small nodes apart, to be finished at once on the workers: their rows' codes are less than histograms.
+
+        The tree is the same either way. Finishing takes two rounds; so that these are never more than levels would
+        take, nodes near the largest depth are set apart only where all that are left are small.
+        """
+        task, limits, nodes = self.task, self.task.limits, self.nodes
+        rest = np.flatnonzero(nodes.status == OPEN)
+        small = rest[nodes.rows[rest] <= task.small_rows]
+        if limits.exact_rows or limits.max_leaf_nodes is not None or not len(small):
+            return self
+        levels_left = limits.max_depth - int(nodes.depth[rest].max())
+        n_rows = int(nodes.rows[small].sum() + nodes.rows[nodes.status == PARKED].sum())
+        worth_it = levels_left >= (_LEVELS_WORTH_IT if len(small) == len(rest) else _MANY_LEVELS)
+        if not worth_it or n_rows > task.rest_rows or self._has_close_bins():
+            return self
+        return replace(self, nodes=nodes.put(small, status=PARKED), by_codes=True)
+
+    def _has_close_bins(self) -> bool:
+        """Whether values of neighbouring bins are so close that splits do not part them; codes would not show that."""
+        bins = self.task.bins
+        feature = np.repeat(np.arange(len(bins.n_values)), np.diff(bins.starts))
+        full = np.flatnonzero(np.isfinite(self.low) & ~bins.exact[feature])
+        same = feature[full[1:]] == feature[full[:-1]]
+        close = self.low[full[1:]] <= self.high[full[:-1]] + kernels.splits.LEAST_STEP
+        return bool((same & close).any())
 
     def _end(self) -> Frontier:
         """Nothing is left to be learned about the nodes of the last step; are there others?"""

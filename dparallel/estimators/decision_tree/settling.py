@@ -12,10 +12,10 @@ import numpy as np
 
 from dparallel import kernels
 from dparallel.blocks.shards import Shard
-from dparallel.estimators.decision_tree.frontier import Frontier
 from dparallel.estimators.decision_tree.growth import GrowthState, add_second
 from dparallel.estimators.decision_tree.held import HeldRows, hold
 from dparallel.estimators.decision_tree.rows import dense_pieces, used
+from dparallel.estimators.decision_tree.tree import TreeArrays
 
 
 @dataclass(frozen=True)
@@ -80,31 +80,36 @@ class _Settle:
             before += rows.n_rows
 
 
-def settle(rounds: Any, state: GrowthState) -> GrowthState:
+def settle(rounds: Any, state: GrowthState, tree: TreeArrays) -> tuple[TreeArrays, GrowthState]:
     """Find what growth has left open about the nodes, in one round, or in none where nothing is.
+
+    Parameters
+    ----------
+    tree : TreeArrays, whose first nodes are the frontier's
 
     Returns
     -------
+    tree : TreeArrays, with its thresholds and impurities
     state : GrowthState, for a further round
     """
     frontier: Any = state.frontier
-    nodes, bins, categorical = frontier.nodes, frontier.task.bins, frontier.task.categorical
-    feature = nodes.feature
-    split = np.flatnonzero((nodes.left_child >= 0) & np.isfinite(nodes.threshold))
-    coarse = split[~bins.exact[feature[split]]]
+    bins, categorical = frontier.task.bins, frontier.task.categorical
+    split = np.flatnonzero((tree.left_child >= 0) & np.isfinite(tree.threshold))
+    coarse = split[~bins.exact[tree.feature[split]]]
     if categorical is not None:
-        coarse = coarse[~categorical[feature[coarse]]]
-    open_ = state.second is not None and np.isnan(nodes.impurity).any()
-    if not len(coarse) and not open_:
-        return state
-    children = np.column_stack([nodes.left_child, nodes.right_child])
-    walked = np.where(nodes.left_child >= 0, feature, -1) if len(coarse) else feature[:0]
-    partial = _Settle(walked, nodes.left[: len(walked)], children[: len(walked)])
-    found = rounds.reduce(partial, Settled.add, state)
-    threshold = found.highest[coarse].astype(np.float64) / 2.0 + found.lowest[coarse].astype(np.float64) / 2.0
-    return replace(state, round=state.round + 1, frontier=_filled(frontier, coarse, threshold, found.second))
-
-
-def _filled(frontier: Frontier, coarse: np.ndarray, threshold: np.ndarray, second: np.ndarray) -> Frontier:
-    known = replace(frontier, nodes=frontier.nodes.put(coarse, threshold=threshold))
-    return known.learn_second(second)
+        coarse = coarse[~categorical[tree.feature[coarse]]]
+    fresh = frontier.fresh
+    is_open = state.second is not None and np.isnan(frontier.nodes.impurity[fresh]).any()
+    if not len(coarse) and not is_open:
+        return tree, state
+    n_walked = len(tree) if len(coarse) else 0
+    children = np.column_stack([tree.left_child, tree.right_child])
+    found = rounds.reduce(
+        _Settle(tree.feature[:n_walked], tree.left[:n_walked], children[:n_walked]), Settled.add, state
+    )
+    threshold, impurity = tree.threshold.copy(), tree.impurity.copy()
+    threshold[coarse] = found.highest[coarse].astype(np.float64) / 2.0 + found.lowest[coarse].astype(np.float64) / 2.0
+    frontier = frontier.learn_second(found.second)
+    impurity[fresh] = frontier.nodes.impurity[fresh]
+    settled = replace(tree, threshold=threshold, impurity=impurity)
+    return settled, replace(state, round=state.round + 1, frontier=frontier)
