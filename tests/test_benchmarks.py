@@ -317,6 +317,8 @@ def test_one_tree_is_as_right_as_its_peers(run):
 
 @pytest.mark.cluster
 def test_what_the_levels_of_a_tree_move_is_shown(run):
-    saved = run("tree", "--peers", "processes", "--cases", "wide", "--repeats", "1")
+    saved = run("tree", "--peers", "processes", "--cases", "higgs-like", "wide", "--repeats", "1")
     levels = saved["tables"]["Levels of dparallel's tree on 2 processes"]
-    assert [row["level"] for row in levels] == [1, 2, 3, 4] and all(row["MB moved"] > 0 for row in levels)
+    assert [row["level"] for row in levels] == [1, 2, 3, 4] * 2
+    assert all(row["rounds"] == 1 for row in levels[:4])
+    assert all((row["MB moved"] > 0) == (row["rounds"] > 0) for row in levels)

@@ -12,6 +12,7 @@ from dparallel.blocks.shards import Shard
 from dparallel.errors import DataError
 from dparallel.estimators.decision_tree.rows import dense_pieces, used
 from dparallel.estimators.decision_tree.survey import Survey
+from dparallel.estimators.decision_tree.travelling import narrow
 
 _NAMED = 5
 
@@ -35,21 +36,16 @@ class _Count:
             rows = used(block)
             weights = None
             if self.weight_power is not None and rows.sample_weight is not None:
-                weights = np.maximum(kernels.histogram.fixed(rows.sample_weight, self.weight_power), 1)
+                weights = np.maximum(kernels.fixed_point.fixed(rows.sample_weight, self.weight_power), 1)
             for start, X in dense_pieces(rows.X):
                 X = kernels.layouts.readable(X)
                 own = None if weights is None else weights[start : start + X.shape[0]]
                 self.ladder.count(kernels.layouts.layout(X), X.shape[0], own, counts)
-        return _narrow(counts)
+        return narrow(counts)
 
 
 def _add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return _narrow(np.add(a, b, dtype=np.int64))
-
-
-def _narrow(counts: np.ndarray) -> np.ndarray:
-    """The same numbers in 4 bytes each, if they go in: they travel."""
-    return counts.astype(np.int32) if counts.max(initial=0) < 2**31 else counts
+    return narrow(np.add(a, b, dtype=np.int64))
 
 
 def choose_bins(rounds: Any, found: Survey, max_bins: int, categorical: np.ndarray | None) -> Any:

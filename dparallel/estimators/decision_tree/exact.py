@@ -6,9 +6,10 @@ a feature with many are wanted, and its target and weight. The subtrees go to th
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from dparallel.estimators.decision_tree.growth import GrowthState
 from dparallel.estimators.decision_tree.held import HeldRows, hold
 from dparallel.estimators.decision_tree.paths import to_single
 from dparallel.estimators.decision_tree.rows import dense_pieces, used
+from dparallel.estimators.decision_tree.settling import Settle, Settled
 from dparallel.estimators.decision_tree.targets import Coded
 from dparallel.estimators.decision_tree.tree import TreeArrays
 from dparallel.place import run_threads
@@ -68,19 +70,29 @@ class Piece:
 
 
 @dataclass(frozen=True)
+class Extracted:
+    """What a shard gives: a Piece for each group of nodes, and what else was asked."""
+
+    pieces: Sequence[Piece]
+    settled: Settled | None
+
+
+@dataclass(frozen=True)
 class Extract:
-    """Partial: the rows of small nodes, a Piece for each group of nodes.
+    """Partial: the rows of small nodes.
 
     Parameters
     ----------
     groups : sequence of sequence of SmallNode
     by_codes : bool, whether raw values are not wanted
+    settle : Settle, which looks at all rows at the same time, or None
     """
 
     groups: Sequence[Sequence[SmallNode]]
     by_codes: bool
+    settle: Settle | None
 
-    def __call__(self, shard: Shard, state: GrowthState) -> list[Piece]:
+    def __call__(self, shard: Shard, state: GrowthState) -> Extracted:
         with shard.scratch.borrow((state.run, state.round - 1)) as content:
             held: HeldRows = hold(shard, state.coding) if content is None else content
             held.take(state.steps)
@@ -94,8 +106,9 @@ class Extract:
                 lengths = np.array([held.last[n.place] - held.first[n.place] for n in group])
                 codes = held.codes[rows] if coded.all() else held.codes[rows][:, coded]
                 pieces.append(Piece(lengths, codes, values, held.coded.at(rows)))
+            found = None if self.settle is None else self.settle.look(shard, held, state)
             shard.scratch.commit((state.run, state.round), held)
-        return pieces
+        return Extracted(pieces, found)
 
 
 def _raw_values(shard: Shard, wanted: Sequence[np.ndarray], features: np.ndarray) -> list[np.ndarray]:
@@ -122,7 +135,7 @@ class Finish:
     Parameters
     ----------
     group : sequence of SmallNode
-    task : Task; rules : kernels.splits.Rules
+    task : Task; rules : kernels.criteria.Rules
     low : ndarray of shape (n_slots,), float32, the values of the bins of exact features
     by_codes : bool, whether the values of other features are their codes
     """
@@ -184,7 +197,7 @@ class Finish:
     def _as_tree(self, subtree: Any) -> TreeArrays:
         task, sums = self.task, None
         if task.second is not None:
-            sums = kernels.histogram.whole(subtree.parts, task.limb)
+            sums = kernels.fixed_point.whole(subtree.parts, task.limb)
         left, right = (subtree.children[:, side].astype(np.int64) for side in (0, 1))
         depth = np.zeros(len(left), np.int64)
         for parent in np.flatnonzero(left >= 0):  # a child's number is larger than its parent's
@@ -197,7 +210,7 @@ class Finish:
             missing_left=subtree.missing_left,
             left=self._bits(subtree) if self.by_codes else subtree.left,
             statistics=subtree.statistics,
-            impurity=kernels.splits.impurities(subtree.statistics, self.rules, sums, task.second_unit),
+            impurity=kernels.criteria.impurities(subtree.statistics, self.rules, sums, task.second_unit),
             lower=subtree.bounds[:, 0],
             upper=subtree.bounds[:, 1],
             depth=depth,
@@ -218,7 +231,23 @@ class Finish:
         return left
 
 
-def finish_small(rounds: Any, state: GrowthState, numbers: np.ndarray) -> dict[int, TreeArrays]:
+@dataclass(frozen=True)
+class Finished:
+    """What finishing nodes has brought.
+
+    Parameters
+    ----------
+    subtrees : dict of node to TreeArrays, whose node 0 is that node
+    settled : Settled of all shards, or None
+    n_bytes : int, what crossed the network: the state, rows that changed the worker, and the subtrees
+    """
+
+    subtrees: dict[int, TreeArrays]
+    settled: Settled | None
+    n_bytes: int
+
+
+def finish_small(rounds: Any, state: GrowthState, numbers: np.ndarray, settle: Settle | None = None) -> Finished:
     """Finish some nodes, each on one worker.
 
     Parameters
@@ -226,24 +255,22 @@ def finish_small(rounds: Any, state: GrowthState, numbers: np.ndarray) -> dict[i
     rounds : Rounds, open, or what stands for them
     state : GrowthState, the last one
     numbers : numbers of the nodes
-
-    Returns
-    -------
-    subtrees : dict of node to TreeArrays, whose node 0 is that node
+    settle : Settle, to be answered in the same pass, or None
     """
     frontier: Any = state.frontier
     groups = _share_out(_small_nodes(frontier, numbers), rounds.n_shards)
     by_codes = frontier.by_codes
-    extract = Extract(groups, by_codes)
+    extract = Extract(groups, by_codes, settle)
     finish = [Finish(group, frontier.task, frontier.rules, frontier.low, by_codes) for group in groups]
     if rounds.is_local:
         parts = rounds.collect(extract, state)
-        calls = [partial(grow, *(pieces[i] for pieces in parts)) for i, grow in enumerate(finish)]
-        found = run_threads(calls, rounds.pool)
+        calls = [partial(grow, *(part.pieces[i] for part in parts)) for i, grow in enumerate(finish)]
+        found, answers, n_bytes = run_threads(calls, rounds.pool), [part.settled for part in parts], 0
     else:
-        found = _exchange(rounds, extract, finish, state)
+        found, answers, n_bytes = _exchange(rounds, extract, finish, state)
     pairs = zip(groups, found, strict=True)
-    return {node.number: tree for group, trees in pairs for node, tree in zip(group, trees, strict=True)}
+    subtrees = {node.number: tree for group, trees in pairs for node, tree in zip(group, trees, strict=True)}
+    return Finished(subtrees, None if settle is None else reduce(Settled.add, answers), n_bytes)
 
 
 def _small_nodes(frontier: Frontier, numbers: np.ndarray) -> list[SmallNode]:
@@ -272,10 +299,12 @@ def _share_out(nodes: Sequence[SmallNode], n_groups: int) -> list[list[SmallNode
     return groups
 
 
-def _exchange(rounds: Any, extract: Extract, finish: Sequence[Finish], state: GrowthState) -> list[list[TreeArrays]]:
+def _exchange(
+    rounds: Any, extract: Extract, finish: Sequence[Finish], state: GrowthState
+) -> tuple[list[list[TreeArrays]], list[Any], int]:
     """Let each shard hand the rows of each group to the worker that finishes it; rows do not pass by the client."""
 
-    def once() -> list[list[TreeArrays]]:
+    def once() -> tuple[list[list[TreeArrays]], list[Any], int]:
         rounds.holding.follow(rounds.watch.threads)
         submitted: list[Any] = []
 
@@ -287,27 +316,46 @@ def _exchange(rounds: Any, extract: Extract, finish: Sequence[Finish], state: Gr
 
         try:
             shards = rounds.holding.shards
+            homes = [shard.worker for shard in shards]
             payload = tasks.pack((extract, state))
-            given = submit("wanted", tasks.hold, payload, worker=shards[0].worker)
+            given = submit("wanted", tasks.hold, payload, worker=homes[0])
             parts = [submit("extract", tasks.run_partial, s.future, None, given, worker=s.worker) for s in shards]
-            trees = []
-            for i, grow in enumerate(finish):
-                pieces = [
-                    submit("piece", _pick, part, i, worker=s.worker) for part, s in zip(parts, shards, strict=True)
-                ]
-                trees.append(submit("finish", _run, tasks.pack(grow), *pieces, worker=shards[i % len(shards)].worker))
+            wanted = _hand_over(submit, homes, parts, finish)
+            if extract.settle is not None:
+                wanted += [submit("answer", _answer, part, worker=w) for part, w in zip(parts, homes, strict=True)]
             rounds.watch.look()
-            return rounds.watch.gather(trees)
+            found = rounds.watch.gather(wanted)
         finally:
             for future in submitted:
                 future.release()
+        grown, answers = found[: len(finish)], found[len(finish) :]
+        n_bytes = len(payload) * len(set(homes)) + sum(moved for _, moved in grown) + sum(map(sys.getsizeof, answers))
+        return [trees for trees, _ in grown], answers, n_bytes
 
     return rounds.persevere(once)
 
 
-def _pick(parts: Sequence[Piece], i: int) -> Piece:
-    return parts[i]
+def _hand_over(submit: Any, homes: Sequence[str], parts: Sequence[Any], finish: Sequence[Finish]) -> list[Any]:
+    """Send the pieces of each group to one worker; returns the futures of what _run gives there."""
+    wanted = []
+    for i, grow in enumerate(finish):
+        here = homes[i % len(homes)]
+        pieces = [submit("piece", _pick, part, i, worker=home) for part, home in zip(parts, homes, strict=True)]
+        comes = [home != here for home in homes]
+        wanted.append(submit("finish", _run, tasks.pack(grow), comes, *pieces, worker=here))
+    return wanted
 
 
-def _run(payload: bytes, *pieces: Piece) -> list[TreeArrays]:
-    return tasks.unpack(payload)(*pieces)
+def _pick(part: Extracted, i: int) -> Piece:
+    return part.pieces[i]
+
+
+def _answer(part: Extracted) -> Settled | None:
+    return part.settled
+
+
+def _run(payload: bytes, comes: Sequence[bool], *pieces: Piece) -> tuple[list[TreeArrays], int]:
+    """Grow, and tell how many bytes that moves; comes : which of the pieces are another worker's."""
+    grown = tasks.unpack(payload)(*pieces)
+    rows = sum(sys.getsizeof(piece) for piece, moves in zip(pieces, comes, strict=True) if moves)
+    return grown, len(payload) + rows + sum(tree.nbytes for tree in grown)

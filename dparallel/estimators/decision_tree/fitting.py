@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
@@ -20,7 +20,7 @@ from dparallel.estimators.decision_tree.held import Coding
 from dparallel.estimators.decision_tree.history import LevelRecord, by_level
 from dparallel.estimators.decision_tree.nodes import PARKED
 from dparallel.estimators.decision_tree.parameters import histogram_bytes
-from dparallel.estimators.decision_tree.settling import settle
+from dparallel.estimators.decision_tree.settling import Settled, open_questions, settled
 from dparallel.estimators.decision_tree.survey import Question, Survey, survey
 from dparallel.estimators.decision_tree.targets import class_targets, number_targets
 from dparallel.estimators.decision_tree.tree import TreeArrays, best_first, depth_first, graft, of_nodes
@@ -63,7 +63,7 @@ class Grown:
     Parameters
     ----------
     arrays : TreeArrays, nodes in scikit-learn's order
-    rules : kernels.splits.Rules; bins : kernels.binning.Bins
+    rules : kernels.criteria.Rules; bins : kernels.binning.Bins
     targets : ClassTargets or NumberTargets
     bounded : bool, whether there are monotonic constraints
     history : list of LevelRecord
@@ -106,16 +106,17 @@ def _finished(rounds: Any, state: GrowthState, history: Sequence[RoundRecord]) -
     tree = of_nodes(frontier.nodes, frontier.order)
     small = np.flatnonzero(frontier.nodes.status == PARKED)
     seconds, moved, n_more = 0.0, 0, 0
-    if not frontier.by_codes:  # the thresholds of exact subtrees are known
-        tree, state = settle(rounds, state, tree)
     if len(small):
         started = perf_counter()
-        subtrees = finish_small(rounds, state, small)
-        tree = graft(tree, subtrees)
-        seconds, n_more = perf_counter() - started, 1
-        moved = 0 if rounds.is_local else sum(subtree.statistics.nbytes for subtree in subtrees.values())
-    if frontier.by_codes:
-        tree, state = settle(rounds, state, tree)
+        # exact subtrees have their thresholds; those grown by codes are settled below, with all the others
+        questions = None if frontier.by_codes else open_questions(state, tree)
+        found = finish_small(rounds, state, small, questions)
+        tree = graft(settled(state, tree, found.settled), found.subtrees)
+        seconds, moved, n_more = perf_counter() - started, found.n_bytes, 1
+        state = replace(state, round=state.round + 1)
+    if frontier.by_codes or not len(small):
+        questions = open_questions(state, tree)
+        tree = settled(state, tree, None if questions is None else rounds.reduce(questions, Settled.add, state))
     records = by_level(history, frontier, tree, (seconds, moved))
     return _put_in_order(state, tree, records, rounds.n_rounds + n_more)
 
@@ -134,17 +135,17 @@ def _put_in_order(state: GrowthState, tree: TreeArrays, history: list[LevelRecor
 
 
 def _rules(plan: Plan, targets: Any, limits: Limits) -> Any:
-    splits = kernels.splits
-    criteria = {
-        "gini": splits.GINI,
-        "entropy": splits.ENTROPY,
-        "log_loss": splits.ENTROPY,
-        "squared_error": splits.SQUARED_ERROR,
-        "friedman_mse": splits.SQUARED_ERROR,  # as in scikit-learn since 1.9
-        "poisson": splits.POISSON,
+    criteria = kernels.criteria
+    numbers = {
+        "gini": criteria.GINI,
+        "entropy": criteria.ENTROPY,
+        "log_loss": criteria.ENTROPY,
+        "squared_error": criteria.SQUARED_ERROR,
+        "friedman_mse": criteria.SQUARED_ERROR,  # as in scikit-learn since 1.9
+        "poisson": criteria.POISSON,
     }
-    return splits.Rules(
-        criterion=criteria[plan.criterion],
+    return criteria.Rules(
+        criterion=numbers[plan.criterion],
         n_classes=len(targets.classes),
         weighted=targets.weighted,
         weight_unit=2.0 ** -(targets.weight_power or 0),
@@ -170,9 +171,9 @@ def _task(rounds: Rounds, plan: Plan, found: Survey, targets: Any, bins: Any, co
         limits=plan.limits(found.n_rows),
         constraint=constraint,
         categorical=plan.categorical,
-        key=kernels.splits.root_key(plan.seed),
+        key=kernels.feature_draws.root_key(plan.seed),
         second_unit=second_unit,
-        limb=kernels.histogram.limb(found.n_used),
+        limb=kernels.fixed_point.limb(found.n_used),
         second=second,
         nodes_per_round=max(1, limit // max(1, node_bytes * _shards_together(rounds))),
         kept_bytes=limit,

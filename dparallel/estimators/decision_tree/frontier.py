@@ -52,7 +52,7 @@ class Task:
     categorical : ndarray of shape (n_features,), bool, or None
     key : uint64, of the root
     second_unit : float, what an integer 1 stands for in the second sums
-    limb : int, see kernels.histogram.squares
+    limb : int, see kernels.fixed_point.squares
     second : "squares", "deviance" or None
     nodes_per_round : int, the most histograms that a round brings
     kept_bytes : int, the most memory for histograms that wait for their children's
@@ -81,7 +81,7 @@ class Frontier:
     Parameters
     ----------
     task : Task
-    rules : kernels.splits.Rules, the weights of all rows filled in after the first round
+    rules : kernels.criteria.Rules, the weights of all rows filled in after the first round
     nodes : Nodes
     live : ndarray of int32, the live nodes by place, see held.Step
     fresh : ndarray of int32, nodes that the last step made, and whose second sums the next round brings
@@ -150,16 +150,16 @@ class Frontier:
         return found._advance()
 
     def _learn_root(self, part: Any) -> Frontier:
-        splits, limits = kernels.splits, self.task.limits
+        criteria, limits = kernels.criteria, self.task.limits
         statistics = kernels.histogram.totals(part.histograms, self.task.bins)
         rules = self.rules._replace(total_weight=1.0)
-        weight = float(splits.weights(statistics, rules)[0])
+        weight = float(criteria.weights(statistics, rules)[0])
         rules = rules._replace(total_weight=weight, min_weight=limits.min_weight_fraction * weight)
         nodes = self.nodes.put(
-            np.array([0]), statistics=statistics, rows=splits.counts(statistics, rules), weight=weight
+            np.array([0]), statistics=statistics, rows=criteria.counts(statistics, rules), weight=weight
         )
         if self.task.second is None:
-            nodes = nodes.put(np.array([0]), impurity=splits.impurities(statistics, rules))
+            nodes = nodes.put(np.array([0]), impurity=criteria.impurities(statistics, rules))
         found = replace(self, rules=rules, nodes=nodes, low=part.low, high=part.high)
         return replace(found, nodes=nodes.put(np.array([0]), status=found._status(nodes)))
 
@@ -168,11 +168,11 @@ class Frontier:
         if not len(second):
             return self
         squares = self.task.second == "squares"
-        sums = kernels.histogram.whole(second, self.task.limb) if squares else second[:, 0].tolist()
+        sums = kernels.fixed_point.whole(second, self.task.limb) if squares else second[:, 0].tolist()
         statistics = self.nodes.statistics[self.fresh]
-        impurity = kernels.splits.impurities(statistics, self.rules, sums, self.task.second_unit)
+        impurity = kernels.criteria.impurities(statistics, self.rules, sums, self.task.second_unit)
         nodes = self.nodes.put(self.fresh, impurity=impurity)
-        pure = self.fresh[impurity <= kernels.splits.EPSILON]
+        pure = self.fresh[impurity <= kernels.criteria.EPSILON]
         return replace(self, nodes=nodes.put(pure, status=LEAF))
 
     def _histograms(self, built: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -216,7 +216,7 @@ class Frontier:
             categorical=task.categorical,
             keys=nodes.key[numbers] if self.rules.max_features < len(task.bins.n_values) else None,
         )
-        too_little = found.improvement + kernels.splits.EPSILON < task.limits.min_impurity_decrease
+        too_little = found.improvement + kernels.criteria.EPSILON < task.limits.min_impurity_decrease
         ready = (found.feature >= 0) & ~too_little
         names = ("feature", "threshold", "missing_left", "left", "left_statistics", "improvement", "middle")
         nodes = nodes.put(numbers[ready], **{name: getattr(found, name)[ready] for name in names}, status=READY)
@@ -294,18 +294,18 @@ class Frontier:
 
     def _with_children(self, parents: np.ndarray) -> Nodes:
         """The nodes, with children of those that are split now."""
-        splits, nodes = kernels.splits, self.nodes
+        criteria, nodes = kernels.criteria, self.nodes
         n_before, n_new = len(nodes), 2 * len(parents)
         new = Nodes.blank(n_new, nodes.statistics.shape[1])
         left, right = slice(0, n_new, 2), slice(1, n_new, 2)
         new.depth[:] = np.repeat(nodes.depth[parents] + 1, 2)
-        new.key[left], new.key[right] = splits.child_keys(nodes.key[parents])
+        new.key[left], new.key[right] = kernels.feature_draws.child_keys(nodes.key[parents])
         new.statistics[left] = nodes.left_statistics[parents]
         new.statistics[right] = nodes.statistics[parents] - nodes.left_statistics[parents]
-        new.rows[:] = splits.counts(new.statistics, self.rules)
-        new.weight[:] = splits.weights(new.statistics, self.rules)
+        new.rows[:] = criteria.counts(new.statistics, self.rules)
+        new.weight[:] = criteria.weights(new.statistics, self.rules)
         if self.task.second is None:
-            new.impurity[:] = splits.impurities(new.statistics, self.rules)
+            new.impurity[:] = criteria.impurities(new.statistics, self.rules)
         self._bound(parents, new, left, right)
         new.status[:] = self._status(new)
         made = nodes.append(new)
@@ -332,7 +332,7 @@ class Frontier:
         leaf = nodes.depth >= limits.max_depth
         leaf |= nodes.rows < max(limits.min_samples_split, 2 * limits.min_samples_leaf)
         leaf |= nodes.weight < 2 * rules.min_weight
-        leaf |= nodes.impurity <= kernels.splits.EPSILON  # NaN, not known yet, is not
+        leaf |= nodes.impurity <= kernels.criteria.EPSILON  # NaN, not known yet, is not
         small = nodes.rows <= limits.exact_rows
         return np.where(leaf, LEAF, np.where(small, PARKED, OPEN)).astype(np.uint8)
 

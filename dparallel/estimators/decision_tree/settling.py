@@ -1,4 +1,4 @@
-"""The round after growth: thresholds half-way between the values that a node really has, impurities of the last leaves.
+"""After growth: thresholds half-way between the values that a node really has, and impurities of the last leaves.
 
 What crosses the network: the splits to each worker, and two float32 per node back from each shard.
 """
@@ -45,7 +45,7 @@ class Settled:
 
 
 @dataclass(frozen=True)
-class _Settle:
+class Settle:
     """Partial: walk a shard's rows down the tree.
 
     feature, left, children : of the tree's nodes, see kernels.boundaries.Boundaries; feature is of shape (0,) where no
@@ -60,13 +60,16 @@ class _Settle:
         with shard.scratch.borrow((state.run, state.round - 1)) as content:
             held: HeldRows = hold(shard, state.coding) if content is None else content
             held.take(state.steps)
-            bins = state.coding.bins
-            found = kernels.boundaries.Boundaries(self.feature, self.left, self.children, bins.n_values)
-            if len(self.feature):
-                self._walk(shard, held, found)
-            part = Settled(found.highest, found.lowest, add_second(held, state))
+            part = self.look(shard, held, state)
             shard.scratch.commit((state.run, state.round), held)
         return part
+
+    def look(self, shard: Shard, held: HeldRows, state: GrowthState) -> Settled:
+        """What the shard's rows tell; all steps have been taken."""
+        found = kernels.boundaries.Boundaries(self.feature, self.left, self.children, state.coding.bins.n_values)
+        if len(self.feature):
+            self._walk(shard, held, found)
+        return Settled(found.highest, found.lowest, add_second(held, state))
 
     def _walk(self, shard: Shard, held: HeldRows, found: Any) -> None:
         weight, before = held.coded.rows.weight, 0
@@ -80,36 +83,37 @@ class _Settle:
             before += rows.n_rows
 
 
-def settle(rounds: Any, state: GrowthState, tree: TreeArrays) -> tuple[TreeArrays, GrowthState]:
-    """Find what growth has left open about the nodes, in one round, or in none where nothing is.
+def open_questions(state: GrowthState, tree: TreeArrays) -> Settle | None:
+    """What growth has left open about the nodes: the partial that finds it out, or None where there is nothing.
 
     Parameters
     ----------
     tree : TreeArrays, whose first nodes are the frontier's
-
-    Returns
-    -------
-    tree : TreeArrays, with its thresholds and impurities
-    state : GrowthState, for a further round
     """
     frontier: Any = state.frontier
+    fresh = frontier.nodes.impurity[frontier.fresh]
+    coarse = _coarse(frontier, tree)
+    if not len(coarse) and not (state.second is not None and np.isnan(fresh).any()):
+        return None
+    n_walked = len(tree) if len(coarse) else 0
+    children = np.column_stack([tree.left_child, tree.right_child])
+    return Settle(tree.feature[:n_walked], tree.left[:n_walked], children[:n_walked])
+
+
+def _coarse(frontier: Any, tree: TreeArrays) -> np.ndarray:
+    """Nodes whose thresholds the codes do not tell."""
     bins, categorical = frontier.task.bins, frontier.task.categorical
     split = np.flatnonzero((tree.left_child >= 0) & np.isfinite(tree.threshold))
     coarse = split[~bins.exact[tree.feature[split]]]
-    if categorical is not None:
-        coarse = coarse[~categorical[tree.feature[coarse]]]
-    fresh = frontier.fresh
-    is_open = state.second is not None and np.isnan(frontier.nodes.impurity[fresh]).any()
-    if not len(coarse) and not is_open:
-        return tree, state
-    n_walked = len(tree) if len(coarse) else 0
-    children = np.column_stack([tree.left_child, tree.right_child])
-    found = rounds.reduce(
-        _Settle(tree.feature[:n_walked], tree.left[:n_walked], children[:n_walked]), Settled.add, state
-    )
-    threshold, impurity = tree.threshold.copy(), tree.impurity.copy()
+    return coarse if categorical is None else coarse[~categorical[tree.feature[coarse]]]
+
+
+def settled(state: GrowthState, tree: TreeArrays, found: Settled | None) -> TreeArrays:
+    """The tree with its thresholds and impurities; found : what Settle brought of all shards, None if not asked."""
+    if found is None:
+        return tree
+    frontier: Any = state.frontier
+    coarse, threshold, impurity = _coarse(frontier, tree), tree.threshold.copy(), tree.impurity.copy()
     threshold[coarse] = found.highest[coarse].astype(np.float64) / 2.0 + found.lowest[coarse].astype(np.float64) / 2.0
-    frontier = frontier.learn_second(found.second)
-    impurity[fresh] = frontier.nodes.impurity[fresh]
-    settled = replace(tree, threshold=threshold, impurity=impurity)
-    return settled, replace(state, round=state.round + 1, frontier=frontier)
+    impurity[frontier.fresh] = frontier.learn_second(found.second).nodes.impurity[frontier.fresh]
+    return replace(tree, threshold=threshold, impurity=impurity)
