@@ -28,6 +28,7 @@ class ParallelTree(CallbackSupport, ParallelEstimator):
     """Base of the parallel trees; a class of scikit-learn goes to its right."""
 
     _reads_sparse = True
+    splitter = "best"  # no parameter: scikit-learn 1.7's tags look at it
 
     @with_callbacks
     def fit(self, X, y, sample_weight=None):
