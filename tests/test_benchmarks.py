@@ -177,6 +177,9 @@ def test_sgd_times_every_peer_until_its_loss_is_near_the_optimum(run, monkeypatc
     assert exact["best loss"] < 1.01 and 1 <= exact["epochs"] <= exact["most epochs"] and exact["seconds"] > 0
     assert all(len(row["loss"]) == len(row["seconds"]) == row["points"] for row in tables["Curves"])
     assert [row["replicas"] for row in tables["Second copies"]] == [0, 1]
+    settings = [(row["busy cores"], row["staleness"]) for row in tables["Staleness"]]
+    assert settings == [(busy, staleness) for busy in (0, 1) for staleness in ("None", "0", "1", "3")]
+    assert all(row["seconds"] > 0 and 1 <= row["loss / optimum"] < 2 for row in tables["Staleness"])
 
 
 @pytest.mark.slow

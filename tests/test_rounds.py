@@ -12,10 +12,10 @@ import dask
 import dask.array as da
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, wait
 
 from dparallel.errors import DataError, MemoryBudgetError, StreamingWarning
-from dparallel.rounds import iterate, open_rounds
+from dparallel.rounds import Partitioning, iterate, open_rounds
 from tests.toys import Means, TwoMeans, blocks_of, concatenate, locate_shard, plain_two_means, sum_shard
 
 
@@ -213,6 +213,35 @@ def test_persisted_blocks_are_used_where_they_are(client):
     persisted = X.persist()
     with open_rounds(blocks_of(persisted)) as rounds:
         np.testing.assert_allclose(rounds.reduce(sum_shard, np.add)[:3], expected.sum(axis=0))
+
+
+def locate_blocks(shard, state):
+    return [[block.index for block in shard.blocks], os.getpid(), shard.offset]
+
+
+@pytest.mark.parametrize("unknown", [False, True])
+def test_blocks_whose_order_means_nothing_stay_where_they_are(client, unknown):
+    """Blocks of different lengths lie on two workers in turn, as many rows on each."""
+    addresses = sorted(client.scheduler_info()["workers"])
+    lengths = [30, 10, 50, 50, 40, 60, 25, 25]
+    pieces = [
+        client.persist(da.full((n, 3), float(i), chunks=(n, 3)), workers=[addresses[i % 2]])
+        for i, n in enumerate(lengths)
+    ]
+    wait(pieces)
+    X = da.concatenate(pieces)
+    pids = client.run(os.getpid)
+    homes = [pids[next(iter(client.who_has(piece).values()))[0]] for piece in pieces]
+    with open_rounds(blocks_of(X, unknown), partitioning=Partitioning(2), in_any_order=True) as rounds:
+        placed = rounds.collect(locate_blocks)
+        assert sorted(i for indices, _, _ in placed for i in indices) == list(range(8))
+        assert all(homes[i] == pid for indices, pid, _ in placed for i in indices)
+        rounds.reduce(sum_shard, np.add)
+        assert rounds.rows == [[lengths[i] for i in indices] for indices, _, _ in placed]
+        offsets = [offset for _, _, offset in rounds.collect(locate_blocks)]
+        assert offsets == [0, *np.cumsum([sum(rows) for rows in rounds.rows])[:-1]]
+    with open_rounds(blocks_of(X, unknown), partitioning=Partitioning(per_thread=2)) as rounds:
+        assert [i for indices, _, _ in rounds.collect(locate_blocks) for i in indices] == list(range(8))
 
 
 @pytest.mark.usefixtures("client")

@@ -290,6 +290,20 @@ def test_no_rows_reach_the_client_and_nothing_of_ours_is_left(client, monkeypatc
     until(lambda: client.run_on_scheduler(left) == [])
 
 
+def test_no_task_talks_to_the_store_after_it_was_closed(client):
+    """Where the judge ends a fit, asynchronous lanes have run ahead."""
+    X, y = line(100_000, 40)
+    blocks, labels = in_chunks(X, 8).persist(), in_chunks(y, 8).persist()
+
+    def running(dask_worker):
+        return [str(state.key) for state in dask_worker.state.executing if "dparallel" in str(state.key)]
+
+    for seed in range(3):
+        model = AsyncSGDClassifier("log_loss", random_state=seed, tol=1.0, n_iter_no_change=1).fit(blocks, labels)
+        assert list(client.run(running).values()) == [[], []]
+        assert model.n_iter_ < model.max_iter
+
+
 def test_a_model_fitted_on_dask_data_is_small_and_predicts_without_a_client(client, tmp_path):
     X, y = line(40_000, 20)
     model = AsyncSGDClassifier("log_loss", random_state=0, max_iter=2, tol=None).fit(in_chunks(X, 8), in_chunks(y, 8))

@@ -4,6 +4,7 @@ import gc
 import os
 import threading
 
+import dask
 import dask.array as da
 import joblib
 import numpy as np
@@ -20,6 +21,8 @@ from tests.spying import Spy
 @pytest.fixture(scope="module")
 def client():
     with (
+        # Dask remembers the last 1000 messages to each worker, blocks in them included: not what a fit leaves behind
+        dask.config.set({"distributed.admin.low-level-log-length": 10}),
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", host="127.0.0.1") as cluster,
         Client(cluster) as client,
     ):

@@ -1,37 +1,25 @@
-"""The parameter store on a cluster and in one process, while nothing dies (for deaths see test_store_deaths.py)."""
+"""The parameter store as users call it, on a cluster and in one process, and where its shards lie."""
 
 import asyncio
-import gc
-import itertools
 import pickle
-import statistics
 import threading
-import time
 import warnings
 
-import dask
 import numpy as np
-import psutil
 import pytest
 from distributed import Client, LocalCluster
 
-import dparallel.store
-from dparallel import ParameterStore, compat
+from dparallel import ParameterStore
+from dparallel.compat import actors
 from dparallel.errors import (
-    CheckpointError,
-    ConsistencyError,
-    NotYet,
     PlaceError,
     StoreError,
-    StoreUnavailable,
     StoreWarning,
 )
 from dparallel.place import Local
-from dparallel.store import Adam, Add, Momentum, StoreStats
-from dparallel.store import ParameterStore as FromStore
-from dparallel.store.layout import FullUpdate
-
-N = 30  # numbers in the array of most tests
+from dparallel.store import Adam, Momentum, StoreStats
+from tests.clusters import until
+from tests.toy_store import N, counting, ones, remote
 
 
 @pytest.fixture(scope="module")
@@ -47,26 +35,6 @@ def client():
 def where(request, client):
     """Options that put a store into this process, or on the cluster."""
     return {"place": Local(2)} if request.param == "one process" else {}
-
-
-def until(condition, timeout_s=20):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        threading.Event().wait(0.01)
-
-
-def ones(number=1.0):
-    return {"w": np.full(N, float(number))}
-
-
-def counting(**options):
-    return ParameterStore({"w": N}, optimizer="add", **options)
-
-
-def remote(client, function, *arguments, worker=None):
-    """Run a function as a task and wait for it."""
-    return client.submit(function, *arguments, workers=worker, pure=False).result(timeout=60)
 
 
 # what users call
@@ -178,7 +146,7 @@ def test_a_handle_is_small_and_works_in_every_task(client):
 @pytest.mark.parametrize("is_direct", [True, False])
 def test_the_client_reaches_the_store_itself_or_through_the_scheduler(client, is_direct, monkeypatch):
     with counting(n_shards=2) as store:
-        monkeypatch.setitem(compat._reaches_workers, client, is_direct)
+        monkeypatch.setitem(actors._reaches_workers, client, is_direct)
         store.push(ones(), step=(0, 0))
         np.testing.assert_array_equal(store.pull("w"), np.ones(N))
         assert store.stats().pushes == 1
@@ -212,7 +180,7 @@ def test_the_event_loop_may_not_wait_for_a_handle(client):
         return handle.pull("w")
 
     with counting() as store:
-        talk = asyncio.run_coroutine_threadsafe(run(store.handle()), compat.event_loop(client))
+        talk = asyncio.run_coroutine_threadsafe(run(store.handle()), actors.event_loop(client))
         with pytest.raises(PlaceError, match="plain function"):
             talk.result(10)
 
@@ -297,305 +265,3 @@ def test_a_drained_worker_holds_nothing_and_nothing_is_lost_meanwhile(client, re
 def test_a_worker_that_does_not_exist_cannot_be_drained(client):
     with counting() as store, pytest.raises(StoreError, match=r"no worker '1' to drain. Give an address, one of tcp"):
         store.drain("1")
-
-
-# consistency
-
-
-def contribution(partition, clock):
-    return np.random.default_rng((partition, clock)).normal(size=N)
-
-
-def descend(handle, partition, n_clocks):
-    """Steps of a partition that read what they change."""
-    for clock in range(n_clocks):
-        w = handle.pull("w", clock=clock)
-        handle.push({"w": w * 0.1 + contribution(partition, clock)}, step=(partition, clock))
-    handle.finish(partition)
-
-
-def serial(n_partitions, n_clocks):
-    """What staleness 0 must come to, bit for bit."""
-    w, v = np.zeros(N), np.zeros(N)
-    for clock in range(n_clocks):
-        gradients = [w * 0.1 + contribution(partition, clock) for partition in range(n_partitions)]
-        for gradient in gradients:
-            v = 0.9 * v + gradient
-            w = w - 0.05 * v
-    return w
-
-
-@pytest.mark.parametrize("n_shards", [1, 3])
-def test_in_step_the_result_is_that_of_the_serial_run_bit_for_bit(client, n_shards):
-    """Six partitions on four threads: those that wait make room for the others."""
-    optimizer = Momentum(learning_rate=0.05, momentum=0.9)
-    options = {"optimizer": optimizer, "staleness": 0, "n_partitions": 6, "n_shards": n_shards}
-    with ParameterStore({"w": N}, **options) as store:
-        client.gather(client.map(descend, [store.handle()] * 6, range(6), n_clocks=12, pure=False))
-        np.testing.assert_array_equal(store.pull("w"), serial(6, 12))
-        assert store.progress() == dict.fromkeys(range(6), 12)
-
-
-def lead_by(handle, partition, n_clocks):
-    """Take steps and return by how much the partition led the slowest at most, as the parameters themselves show."""
-    lead = 0
-    for clock in range(n_clocks):
-        counts = handle.pull("n", clock=clock)
-        lead = max(lead, clock - int(counts.min()))
-        update = np.zeros(len(counts))
-        update[partition] = 1
-        handle.push({"n": update}, step=(partition, clock))
-    handle.finish(partition)
-    return lead
-
-
-def greatest_lead(client, staleness, n_clocks):
-    with ParameterStore({"n": 4}, optimizer="add", staleness=staleness, n_partitions=4, n_shards=2) as store:
-        leads = client.gather(client.map(lead_by, [store.handle()] * 4, range(4), n_clocks=n_clocks, pure=False))
-        np.testing.assert_array_equal(store.pull("n"), np.full(4, float(n_clocks)))
-    return max(leads)
-
-
-@pytest.mark.parametrize("staleness", [0, 3])
-def test_nobody_leads_by_more_than_the_staleness(client, staleness):
-    assert greatest_lead(client, staleness, 40) <= staleness
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("staleness", [0, 1, 3, 8])
-def test_nobody_leads_by_more_than_the_staleness_in_two_thousand_clocks(client, staleness):
-    lead = greatest_lead(client, staleness, 500)
-    assert lead <= staleness
-    assert lead > 0 or staleness == 0
-
-
-def test_a_closed_gate_is_not_yet_and_the_push_is_applied(where):
-    with counting(staleness=0, n_partitions=2, **where) as store:
-        handle = store.handle()
-        with pytest.raises(NotYet):
-            handle.exchange([FullUpdate((0, 0), ones())], clock=1, wait_s=0.05)
-        assert store.progress() == {0: 1, 1: 0}
-        handle.push(ones(), step=(1, 0))
-        np.testing.assert_array_equal(handle.pull("w", clock=1), np.full(N, 2.0))
-        with pytest.raises(ConsistencyError):
-            handle.push(ones(), step=(0, 5))
-
-
-def test_a_reply_tells_the_version_of_what_was_read(where):
-    with counting(staleness=0, n_partitions=1, n_shards=2, **where) as store:
-        handle = store.handle()
-        for clock in range(3):
-            handle.push(ones(), step=(0, clock))
-        for clock in (2, 3):  # a step that is run again reads what it read before
-            reply = handle.exchange(clock=clock)
-            np.testing.assert_array_equal(reply.parameters["w"], np.full(N, float(clock)))
-            assert reply.versions == (clock, clock)
-
-
-def test_a_wait_at_the_gate_ends_as_soon_as_it_opens(where):
-    with counting(staleness=0, n_partitions=2, **where) as store:
-        handle = store.handle()
-        coming = handle.exchange_soon([FullUpdate((0, 0), ones())], clock=1, wait_s=30)
-        handle.push(ones(), step=(1, 0))
-        np.testing.assert_array_equal(coming.result(20).parameters["w"], np.full(N, 2.0))
-
-
-def test_background_exchanges_of_a_partition_keep_their_order(client):
-    with counting(staleness=100, n_partitions=1, n_shards=2) as store:
-        handle = store.handle()
-        coming = [handle.exchange_soon([FullUpdate((0, clock), ones())], ()) for clock in range(100)]
-        assert [reply.result(20).progress[0] for reply in coming] == list(range(1, 101))
-
-
-def test_updates_record_how_old_their_parameters_were(where):
-    with counting(**where) as store:
-        first, second = store.handle(), store.handle()
-        for handle in (first, second):
-            handle.pull()
-        for clock in range(3):
-            second.push(ones(), step=(1, clock))
-        first.push(ones(), step=(0, 0))
-        assert store.stats().staleness == {0: 1, 1: 1, 2: 1, 3: 1}
-
-
-def write_until(handle, partition, name, size):
-    from distributed import Event
-
-    end = Event(name)
-    for clock in itertools.count():
-        handle.push({"w": np.ones(size)}, step=(partition, clock))
-        if clock % 20 == 0 and end.is_set():
-            return clock + 1
-
-
-@pytest.mark.parametrize("n_pulls", [100, pytest.param(1000, marks=pytest.mark.slow)])
-def test_no_pull_is_torn(client, n_pulls):
-    from distributed import Event
-
-    size, end = 2 * 20_000, Event("torn", client=client)  # two shards of 160 kB each, which a thread works on
-    with ParameterStore({"w": size}, optimizer="add", n_shards=2) as store:
-        handle = store.handle()
-        writing = client.map(write_until, [handle] * 2, range(2), name="torn", size=size, pure=False)
-        until(lambda: handle.version > 0)
-        seen = set()
-        for _ in range(n_pulls):
-            parts = handle.pull("w").reshape(2, -1)
-            assert (parts.min(axis=1) == parts.max(axis=1)).all()
-            seen.add(parts[0, 0])
-        end.set()
-        n = sum(client.gather(writing))
-        np.testing.assert_array_equal(handle.pull("w"), np.full(size, float(n)))
-    end.clear()
-    assert len(seen) > 10  # it was written meanwhile
-
-
-# snapshots
-
-
-def test_a_restored_store_goes_on_bit_for_bit(where, client, tmp_path):
-    options = {"optimizer": Adam(learning_rate=0.1), "staleness": 0, "n_partitions": 2, "n_shards": 2}
-    with ParameterStore({"w": N}, **options, **where) as store:
-        for clock in range(3):
-            for partition in range(2):
-                store.push({"w": contribution(partition, clock)}, step=(partition, clock))
-        store.push({"w": contribution(0, 3)}, step=(0, 3))  # waits for the other one
-        store.snapshot(tmp_path / "store")
-        store.push({"w": contribution(1, 3)}, step=(1, 3))
-        expected = store.pull("w")
-    for place in ({}, {"place": Local(1)}):
-        with ParameterStore.restore(tmp_path / "store", **place) as store:
-            assert store.progress() == {0: 4, 1: 3}
-            store.push({"w": contribution(1, 3)}, step=(1, 3))
-            np.testing.assert_array_equal(store.pull("w"), expected)
-
-
-def test_a_checkpoint_is_written_from_time_to_time(where, client, tmp_path):
-    path = tmp_path / "store"
-    with dask.config.set({"dparallel.store.snapshot-every": "50ms"}), counting(checkpoint=path, **where) as store:
-        store.push(ones(), step=(0, 0))
-
-        def is_saved():
-            if not path.exists():
-                return False
-            with ParameterStore.restore(path, place=Local(1)) as saved:
-                return saved.pull("w")[0] == 1
-
-        until(is_saved)
-
-
-def test_a_file_that_is_no_snapshot_is_named(tmp_path):
-    path = tmp_path / "other"
-    path.write_bytes(b"no snapshot")
-    with pytest.raises(CheckpointError, match="other"):
-        ParameterStore.restore(path, place=Local(1))
-
-
-# the end
-
-
-def left_on(client):
-    """What of ours is on the scheduler, the workers and the client."""
-
-    def on_scheduler(dask_scheduler):
-        names = [*dask_scheduler.tasks, *dask_scheduler.extensions["variables"].variables]
-        return [str(name) for name in names if "dparallel-store" in str(name)]
-
-    def on_worker(dask_worker):
-        names = [*dask_worker.state.actors, *dask_worker.plugins, *(thread.name for thread in threading.enumerate())]
-        names = [str(name) for name in names if "dparallel-s" in str(name)]
-        return names + [task.get_coro().__qualname__ for task in asyncio.all_tasks() if is_ours(task)]
-
-    async def on_client():
-        return [task.get_coro().__qualname__ for task in asyncio.all_tasks() if is_ours(task)]
-
-    found = client.run_on_scheduler(on_scheduler)
-    found += [name for names in client.run(on_worker).values() for name in names]
-    found += asyncio.run_coroutine_threadsafe(on_client(), compat.event_loop(client)).result(10)
-    return found
-
-
-def is_ours(task):
-    code = getattr(task.get_coro(), "cr_code", None)
-    return code is not None and "dparallel" in code.co_filename and "tests" not in code.co_filename
-
-
-def test_nothing_is_left_after_close_an_error_or_a_forgotten_store(client):
-    with counting(n_shards=2) as store:
-        store.push(ones())
-        assert left_on(client)
-    until(lambda: not left_on(client))
-    with pytest.raises(ZeroDivisionError), counting(n_shards=2) as store:
-        store.push({"w": 1 // 0})
-    until(lambda: not left_on(client))
-    store = counting(n_shards=2)
-    store.push(ones())
-    del store
-    gc.collect()
-    until(lambda: not left_on(client))
-
-
-def test_a_closed_store_says_so_at_once(where, client):
-    with counting(**where) as store:
-        handle = store.handle()
-        handle.pull()
-    store.close()
-    start = time.monotonic()
-    with pytest.raises(StoreUnavailable, match="closed"):
-        handle.pull()
-    if not handle.is_local:
-        with pytest.raises(StoreUnavailable, match="closed"):
-            remote(client, lambda: handle.pull())
-    assert time.monotonic() - start < 5
-
-
-def test_the_public_names_are_lazy():
-    assert FromStore is ParameterStore
-    assert Add().name == "add"
-    assert {"Adam", "Handle", "ParameterStore"} <= set(dir(dparallel.store))
-    with pytest.raises(AttributeError, match="Subtract"):
-        dparallel.store.Subtract  # noqa: B018
-
-
-@pytest.mark.slow
-def test_fifty_stores_in_a_row_do_not_grow_memory(client):
-    def memory():
-        pids = [psutil.Process().pid, *client.run(lambda: psutil.Process().pid).values()]
-        return sum(psutil.Process(pid).memory_info().rss for pid in pids)
-
-    def use():
-        with ParameterStore({"w": 2**17}, optimizer="adam", n_shards=2) as store:
-            store.push({"w": np.ones(2**17)})
-            store.pull()
-        until(lambda: not left_on(client))
-
-    for _ in range(10):
-        use()
-    before = memory()
-    for _ in range(50):
-        use()
-    assert memory() - before < 30e6  # a store of this size that stays takes 9 MB
-
-
-@pytest.mark.slow
-def test_a_pull_takes_at_most_twice_as_long_as_a_raw_call(client):
-    class Raw:
-        async def answer(self):
-            return np.zeros(N)
-
-    def measure(handle, raw):
-        ours, plain = [], []
-        for _ in range(500):
-            start = time.perf_counter()
-            raw.answer().result()
-            middle = time.perf_counter()
-            handle.pull("w")
-            plain.append(middle - start)
-            ours.append(time.perf_counter() - middle)
-        return statistics.median(ours), statistics.median(plain)
-
-    with counting() as store:
-        home = store.stats().primaries[0]
-        other = next(worker for worker in client.nthreads() if worker != home)
-        raw = client.submit(Raw, actor=True, workers=[home]).result()
-        ours, plain = remote(client, measure, store.handle(), raw, worker=other)
-    assert ours < 2 * plain, (ours, plain)

@@ -46,11 +46,12 @@ class Holding:
     token : str, in the name of every key of this fit
     scratch_bytes_per_row : int
     partitioning : Partitioning or None, shards that are to stay what they are; None to cut them as workers come and go
+    in_any_order : bool, whether blocks may be lined up by the workers that hold them, so that few of them travel
 
     Attributes
     ----------
     shards : list of Held in row order
-    rows : list of int or None, rows per block as far as known
+    rows : list of int or None, rows per block as far as known, in the order in which blocks are lined up
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Holding:
         token: str,
         scratch_bytes_per_row: int,
         partitioning: Partitioning | None = None,
+        in_any_order: bool = False,
     ):
         self.client = place.client
         self.shards: list[Held] = []
@@ -77,16 +79,19 @@ class Holding:
         self._share = memory_share() / (place.count_fits() * per_thread)
         self._threads: dict[str, int] = {}  # of the workers that get shards
         self._has_warned = False
+        self._in_any_order = in_any_order
+        self._order: list[int] = []  # the block at each place, once they are lined up
         self._crew = Crew(place.client, token)
 
     def load(self) -> None:
         """Make the shards and wait until they are there; warn if some blocks have to be streamed."""
         self._threads = self._crew.welcome(self._watch.wait_for_workers())
-        ranges = self._ranges()
         if self._entries is not None:
-            self._load_apart(ranges, self._entries)
+            self._load_apart(self._ranges(), self._entries)
         else:
-            self._load_through_scheduler(ranges)
+            self._load_through_scheduler()
+            if total_known(self.rows) is not None:
+                return  # there is nothing that the shards could tell
         reports = self.count_rows()
         if not self._has_warned:
             warn_if_streamed(reports)
@@ -112,22 +117,34 @@ class Holding:
             future = self._submit(tasks.load_shard, tasks.pack(plan), worker=worker)
             self.shards.append(Held(low, high, worker, future))
 
-    def _load_through_scheduler(self, ranges) -> None:
+    def _load_through_scheduler(self) -> None:
         """Let Dask compute blocks that depend on each other or on futures, and join each shard where most of it is."""
         blocks = self.client.get(dict(self._blocks.graph or {}), list(self._blocks.keys), sync=False)
         try:
             self._watch.wait(blocks)
             self._check_memory(blocks)
-            homes = self.client.who_has(blocks)
-            places = [[w for block in blocks[low:high] for w in homes.get(block.key, ())] for low, high in ranges]
-            workers = assign_workers([_most_frequent(found) for found in places], self._threads)
+            places = self.client.who_has(blocks)
+            homes = [min(places.get(block.key, ()), default="") for block in blocks]
+            order = self._line_up(homes)
+            ranges = self._ranges()
+            holders = [_most_frequent([homes[i] for i in order[low:high] if homes[i]]) for low, high in ranges]
+            workers = assign_workers(holders, self._threads)
             for i, ((low, high), worker) in enumerate(zip(ranges, workers, strict=True)):
-                future = self._submit(tasks.assemble_shard, i, low, True, *blocks[low:high], worker=worker)
+                own = [blocks[block] for block in order[low:high]]
+                future = self._submit(tasks.assemble_shard, i, low, True, *own, worker=worker)
                 self.shards.append(Held(low, high, worker, future))
             self._watch.wait([shard.future for shard in self.shards])
         finally:
             for block in blocks:
                 block.release()
+
+    def _line_up(self, homes: Sequence[str]) -> Sequence[int]:
+        """Return the block at each place, by the workers that held them at first, and put rows into that order."""
+        if not self._order:
+            numbers = range(len(homes))
+            self._order = sorted(numbers, key=homes.__getitem__) if self._in_any_order else list(numbers)
+            self.rows = [self.rows[i] for i in self._order]
+        return self._order
 
     def _check_memory(self, blocks: Sequence[Any]) -> None:
         """Refuse blocks that share tasks and do not fit: streaming would compute the shared tasks in every round."""

@@ -97,7 +97,8 @@ class Supervisor:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.fleet.close()
         if self._client.status == "running":
-            compat.delete_board(self._client, self._routing.board)
+            with suppress(OSError):  # a scheduler that is gone has no board left
+                await compat.delete_board(self._client, self._routing.board)
 
     async def drain(self, address: str) -> None:
         """Move all copies away from a worker, and give it none any more, while the store goes on.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from time import monotonic
@@ -16,6 +18,7 @@ from dparallel.rounds.watching import TICK_S, Stuck
 from dparallel.workers.lane import LanePlan, LaneReport, run_lane
 from dparallel.workers.plans import Plans
 
+COME_IN_S = 1.0
 MAX_FAILURES = 5  # in a row, without a step in between
 
 
@@ -243,6 +246,18 @@ class WorkerLanes:
         self._drop_all()
         self.next = self._plans.progress()
         self._planned = list(self.next)
+
+    def come_in(self) -> None:
+        """Let tasks that have run ahead end, since they still talk to the store, and give up those that wait."""
+        for lane in self._lanes.values():
+            while len(lane.tasks) > 1:
+                self._release(lane.tasks.pop())
+        running = [task.future for lane in self._lanes.values() for task in lane.tasks]
+        if running:
+            from distributed import wait
+
+            with suppress(TimeoutError, CancelledError):
+                wait(running, timeout=COME_IN_S)
 
     def close(self) -> None:
         """Give up whatever still runs."""

@@ -50,5 +50,8 @@ class ThreadLanes:
         """Go on from what the store has seen."""
         self.next = self._plans.progress()
 
+    def come_in(self) -> None:
+        """Nobody has run ahead."""
+
     def close(self) -> None:
         """Nothing is left to end: advance returns when all threads have."""

@@ -119,6 +119,7 @@ class Training:
             lanes = _open_lanes(self.rounds, plans)
             try:
                 outcome = self._run_epochs(store, lanes)
+                lanes.come_in()
             finally:
                 lanes.close()
         self.saving.remove()

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from dparallel.pools import one_thread
+
 _STARTS = 5  # clustering some hundred candidates costs little beside a round over the rows, and one start often errs
 
 
@@ -46,7 +48,6 @@ def recluster(found: Candidates, weights: np.ndarray, n_clusters: int, seed: int
     centres : ndarray of shape (at most n_clusters, n_features), float64, in the data's coordinates
     """
     from sklearn.cluster import KMeans
-    from threadpoolctl import threadpool_limits
 
     points, first = np.unique(found.points, axis=0, return_index=True)
     if len(points) <= n_clusters:
@@ -59,6 +60,6 @@ def recluster(found: Candidates, weights: np.ndarray, n_clusters: int, seed: int
         points = found.points
         weights = np.maximum(weights, np.finfo(float).tiny)
     model = KMeans(n_clusters, init="k-means++", n_init=_STARTS, random_state=seed % 2**32)
-    with threadpool_limits(1, user_api="openmp"):  # three threads and more add up in the order in which they finish
+    with one_thread("openmp"):  # three threads and more add up in the order in which they finish
         model.fit(points, sample_weight=weights)
     return found.frame.leave(model.cluster_centers_)

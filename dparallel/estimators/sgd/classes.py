@@ -10,6 +10,7 @@ import numpy as np
 from dparallel.errors import DataError
 
 _SHOWN = 10
+_NEAR = 1024  # whole numbers that lie no farther apart
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,9 @@ def flat(y: Any) -> np.ndarray:
 
 
 def _unique(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The classes among some labels, sorted, and the number of each label's class."""
+    if labels.dtype.kind in "iu" and labels.size and int(labels.max()) - int(labels.min()) < _NEAR:
+        return _count_near(labels)
     try:
         classes, place = np.unique(labels, return_inverse=True)
     except TypeError:
@@ -103,6 +107,16 @@ def _unique(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             "Convert y to one type."
         ) from None
     return classes, place.reshape(-1)
+
+
+def _count_near(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same for whole numbers close together, counted instead of sorted."""
+    low = labels.min()
+    wide = labels if labels.dtype.kind == "u" else labels.astype(np.int64)  # differences of narrow numbers overflow
+    offsets = (wide - wide.dtype.type(low)).astype(np.int64)
+    present = np.bincount(offsets) > 0
+    classes = (np.flatnonzero(present).astype(wide.dtype) + wide.dtype.type(low)).astype(labels.dtype)
+    return classes, offsets if present.all() else (np.cumsum(present) - 1)[offsets]
 
 
 @dataclass(frozen=True)
@@ -133,9 +147,13 @@ class Labels:
         """
         y = flat(y)
         try:
-            place = np.searchsorted(self.classes, y)
-            place[place == len(self.classes)] = 0
-            known = np.asarray(self.classes[place] == y)
+            if len(self.classes) == 2:  # two looks are faster than a search
+                second = np.asarray(y == self.classes[1])
+                place, known = second.astype(np.int64), second | np.asarray(y == self.classes[0])
+            else:
+                place = np.searchsorted(self.classes, y)
+                place[place == len(self.classes)] = 0
+                known = np.asarray(self.classes[place] == y)
         except TypeError:
             known, place = np.zeros(len(y), bool), np.zeros(len(y), np.int64)
         if not known.all():

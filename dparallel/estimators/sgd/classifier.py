@@ -29,7 +29,7 @@ class AsyncSGDClassifier(ClassifierMixin, AsyncLinear):
 
     Parameters
     ----------
-    loss : {"hinge", "log_loss", "modified_huber", "squared_hinge", "perceptron", "squared_error", "huber",
+    loss : {"hinge", "log_loss", "modified_huber", "squared_hinge", "perceptron", "squared_error", "huber", \
             "epsilon_insensitive", "squared_epsilon_insensitive"}, default="hinge"
         What is made small, as in scikit-learn. For more than two classes "log_loss" couples them by softmax; the others
         learn each class against the rest.
@@ -249,7 +249,7 @@ class AsyncSGDClassifier(ClassifierMixin, AsyncLinear):
 
         Returns
         -------
-        labels : ndarray of shape (n_rows,), of the dtype of classes_; a lazy Dask array or series for Dask input
+        labels : ndarray of shape (n_rows,), of the dtype of ``classes_``; a lazy Dask array or series for Dask input
         """
         return self._apply(X, self._model(), dtype=self.classes_.dtype)
 
@@ -270,7 +270,7 @@ class AsyncSGDClassifier(ClassifierMixin, AsyncLinear):
 
         Returns
         -------
-        probabilities : ndarray of shape (n_rows, n_classes), of X's dtype, in the order of classes_; lazy for Dask
+        probabilities : ndarray of shape (n_rows, n_classes), of X's dtype, in the order of ``classes_``; lazy for Dask
             input
         """
         return self._chances(X, log=False)

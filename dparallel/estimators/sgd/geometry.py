@@ -9,6 +9,7 @@ import numpy as np
 
 from dparallel.blocks.shards import Shard
 from dparallel.moments import Moments
+from dparallel.pools import one_thread
 from dparallel.rounds import Rounds
 
 _SAMPLED_ROWS = 512  # of a shard: from fewer the largest eigenvalue comes out too high, and steps too short
@@ -137,6 +138,11 @@ def _sizes_of_stored(moments: Moments, stored: np.ndarray) -> np.ndarray | None:
 
 def _eigenvalues_of_shard(shard: Shard, state: tuple[np.ndarray | None, np.ndarray | None, bool]) -> np.ndarray:
     """Partial: the largest and the median eigenvalue of the sum of row * row' over some rows, and their number."""
+    with one_thread("blas"):
+        return _eigenvalues(shard, state)
+
+
+def _eigenvalues(shard: Shard, state: tuple[np.ndarray | None, np.ndarray | None, bool]) -> np.ndarray:
     parts: list[Any] = []
     n_rows = 0
     for block in shard.blocks:
