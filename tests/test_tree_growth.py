@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dparallel import ParallelDecisionTree, ParallelDecisionTreeRegressor
-from dparallel.estimators.decision_tree import exact, frontier, growth, held, settling
+from dparallel.estimators.decision_tree import exact, frontier, growth, held, searching, settling
 from tests import trees
 from tests.trees import Y2, Y3, YR, X, both
 
@@ -145,3 +145,12 @@ def test_histograms_travel_in_few_bytes_and_arrive_as_they_were(largest, n_built
     )
     counts = histograms.astype(np.int32)
     assert pickle.loads(pickle.dumps(growth.Part(counts, second, *ends))).histograms.dtype == np.int32
+
+
+@both
+def test_threads_that_share_the_search_find_what_one_finds(monkeypatch, Tree, y):
+    options = {"max_depth": 8, "max_features": 3, "random_state": 5}
+    expected = Tree(**options).fit(X, y)
+    monkeypatch.setattr(searching, "_NUMBERS_PER_THREAD", 1)
+    monkeypatch.setattr("dparallel.place.count_threads", lambda: 3)
+    trees.assert_same_tree(Tree(**options).fit(X, y), expected)

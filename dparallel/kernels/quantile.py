@@ -29,12 +29,17 @@ _NO_WEIGHTS = np.empty(0, np.int64)
 
 
 @kernel(inner=True)
+def _key_of(word):
+    """The key of the bits of a float32 that is no NaN and not -0.0."""
+    return ~word if word >> np.uint32(31) else word | np.uint32(0x80000000)
+
+
+@kernel(inner=True)
 def _key(value, bits):
     """The key of a float32 that is no NaN; bits: two views of the same four bytes, as float32 and as uint32."""
     as_float, as_bits = bits
     as_float[0] = value + np.float32(0.0)  # -0.0 counts as 0.0
-    word = as_bits[0]
-    return ~word if word >> np.uint32(31) else word | np.uint32(0x80000000)
+    return _key_of(as_bits[0])
 
 
 @kernel(inner=True)
@@ -83,21 +88,27 @@ def _spread(address, single, row_stride, column_stride, n_rows, weights, shift, 
 
 @kernel
 def _count(address, single, row_stride, column_stride, n_rows, weights, columns, bucket_shift, tables, counts):
-    """Add the weights of a block's rows to the cells of their values."""
+    """Add the weights of a block's rows to the cells of their values, which are found first, in the vector lanes."""
     starts, lowest, shift = tables
-    word = np.empty(1, np.uint32)
-    bits = (word.view(np.float32), word)
+    values, cells = np.empty(_TILE_ROWS, np.float32), np.empty(_TILE_ROWS, np.int32)
+    words = values.view(np.uint32)
     rows_32, rows_64 = pointer_like(address, np.float32(0)), pointer_like(address, np.float64(0))
     for top in range(0, n_rows, _TILE_ROWS):  # a column's cells stay in cache for a tile of rows
+        n_tile = min(_TILE_ROWS, n_rows - top)
         for c in range(columns.size):
-            for row in range(top, min(top + _TILE_ROWS, n_rows)):
-                at = row * row_stride + columns[c] * column_stride
-                value = rows_32[at] if single else _single(rows_64[at])
-                if value == value:
-                    key = _key(value, bits)
-                    bucket = key >> np.uint32(bucket_shift)
-                    step = np.int64((key - lowest[c, bucket]) >> np.uint32(shift[c, bucket]))
-                    counts[starts[c, bucket] + step] += weights[row] if weights.size else np.int64(1)
+            first = top * row_stride + columns[c] * column_stride
+            for i in range(n_tile):
+                at = first + i * row_stride
+                values[i] = (rows_32[at] if single else _single(rows_64[at])) + np.float32(0.0)  # -0.0 counts as 0.0
+            own_starts, own_lowest, own_shift = starts[c], lowest[c], shift[c]
+            for i in range(n_tile):
+                key = _key_of(words[i])
+                bucket = key >> np.uint32(bucket_shift)
+                step = np.int64((key - own_lowest[bucket]) >> np.uint32(own_shift[bucket]))
+                cells[i] = own_starts[bucket] + step if values[i] == values[i] else np.int64(-1)
+            for i in range(n_tile):
+                if cells[i] >= 0:
+                    counts[cells[i]] += weights[top + i] if weights.size else np.int64(1)
 
 
 def bucket_bits(n_features):

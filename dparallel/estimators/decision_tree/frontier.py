@@ -11,6 +11,7 @@ from dparallel import kernels
 from dparallel.estimators.decision_tree.best_first import choose_order
 from dparallel.estimators.decision_tree.held import Step
 from dparallel.estimators.decision_tree.nodes import LEAF, OPEN, PARKED, READY, SPLIT, Nodes
+from dparallel.estimators.decision_tree.searching import search_splits
 
 _LEVELS_WORTH_IT = 3
 _MANY_LEVELS = 64
@@ -182,9 +183,11 @@ class Frontier:
         if not len(paired):
             return numbers, built
         parent = self._parents()
-        rest = np.stack([self.kept[int(parent[node])] for node in numbers[paired]])
-        rest -= built[paired]
-        return np.concatenate([numbers, siblings[paired]]), np.concatenate([built, rest])
+        known = np.empty((len(built) + len(paired), *built.shape[1:]), built.dtype)
+        known[: len(built)] = built
+        for at, i in enumerate(paired.tolist(), len(built)):
+            np.subtract(self.kept[int(parent[numbers[i]])], built[i], out=known[at])
+        return np.concatenate([numbers, siblings[paired]]), known
 
     def _parents(self) -> np.ndarray:
         nodes = self.nodes
@@ -205,7 +208,7 @@ class Frontier:
             numbers, histograms = numbers[wanted], histograms[wanted]
         nodes = self.nodes
         bounds = np.column_stack([nodes.lower[numbers], nodes.upper[numbers]])
-        found = kernels.splits.best(
+        found = search_splits(
             histograms,
             task.bins,
             self.low,
