@@ -99,7 +99,7 @@ class Threads(Peer):
     family = "dparallel threads"
 
     def __init__(self, **settings: Any):
-        said = ", ".join(f"{name}={value:g}" for name, value in settings.items())
+        said = ", ".join(f"{name}={value}" for name, value in settings.items())
         self.name = f"{self.family}, {said}" if said else self.family
         self.settings = settings
 

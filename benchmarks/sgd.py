@@ -11,8 +11,9 @@ The SGDClassifier of scikit-learn depends on its rates, so five settings compete
 measured as it comes, and with a penalty as small as theirs. The rows are drawn from a logistic model, standardised;
 "power" says how correlated the columns are, see data.two_classes. The optimum is found by LogisticRegression first.
 
-Two more tables tell what second copies of the parameters cost a fit on the cluster, and how well a9a is learnt, if it
-is in the folder DPARALLEL_DATA, or in ../shared/data beside the repository.
+Three more tables tell what second copies of the parameters cost a fit on the cluster; what staleness does, on two cores
+that are free and on two of which one is busy with something else; and how well a9a is learnt, if it is in the folder
+DPARALLEL_DATA, or in ../shared/data beside the repository.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import dask
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
@@ -37,12 +37,12 @@ from benchmarks.data import data_folder, load_a9a, log_loss, two_classes
 from benchmarks.linear import PEERS, Peer, Problem, Processes, quiet
 from benchmarks.peers import OPENERS
 from benchmarks.results import Lines, Report
+from benchmarks.store_settings import measure_replicas, measure_staleness
 from dparallel import AsyncSGDClassifier
 
 SEED = 21
 BAR = 1.01
 A9A_SEEDS = 5
-REPLICA_EPOCHS = 10
 QUICK_EPOCHS = 3
 COMPARISONS = (  # ours; theirs, of which the fastest counts: names of peers or families
     ("dparallel threads", ("scikit-learn SGDClassifier, optimal",)),  # as it comes, too
@@ -196,8 +196,10 @@ def run(options: argparse.Namespace, report: Report) -> None:
                 problem = case.make(Path(folder))
                 climbs = measure_case(case, problem, peers, Path(folder), options, report)
                 tell(report, case, climbs)
-                if name == options.cases[0] and any(peer.needs == "cluster" for peer in peers):
-                    report.tables["Second copies"] = measure_replicas(problem, options)
+                if any(peer.family == Processes.family for peer in peers):
+                    copies = report.tables.setdefault("Second copies", [])
+                    copies += measure_replicas(case, problem, options) if name == options.cases[0] else []
+                    report.tables.setdefault("Staleness", []).extend(measure_staleness(case, problem, options))
     measure_a9a(options, report)
 
 
@@ -315,32 +317,6 @@ def compare(table: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                     }
                 )
     return ratios
-
-
-def measure_replicas(problem: Problem, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Time fits on the cluster with one copy of the parameters and with two, in turn."""
-    n_epochs = 2 if options.quick else REPLICA_EPOCHS
-    peer = Processes()
-    times: dict[int, list[float]] = {0: [], 1: []}
-    with peer.hold(problem) as rows:
-        for _ in range(2 * options.repeats):
-            for replicas, mine in times.items():
-                with dask.config.set({"dparallel.store.replicas": replicas}), quiet():
-                    gc.collect()
-                    started = time.perf_counter()
-                    peer.fit(rows, n_epochs)
-                    mine.append(time.perf_counter() - started)
-    alone = statistics.median(times[0])
-    return [
-        {
-            "replicas": replicas,
-            "epochs": n_epochs,
-            "seconds": statistics.median(mine),
-            "/ one copy": statistics.median(mine) / alone,
-            "all seconds": mine,
-        }
-        for replicas, mine in times.items()
-    ]
 
 
 def measure_a9a(options: argparse.Namespace, report: Report) -> None:

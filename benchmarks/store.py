@@ -35,6 +35,11 @@ from dparallel import ParameterStore
 
 SMALL, LARGE = 100, 1_000_000  # numbers of 8 bytes
 BATCH = 16
+MANY_KILLS = {
+    "distributed.scheduler.allowed-failures": 1000,
+    # or LocalCluster gives up a worker that happens to be restarting 15 s after it was killed once before
+    "distributed.deploy.lost-worker-timeout": "1 hour",
+}
 SETTLED_S = 60.0  # how long to wait at most until a shard has its second copy again
 WINDOW_S = 0.5
 BEFORE_S, AFTER_S = 2.0, 8.0
@@ -75,7 +80,7 @@ def run(options: argparse.Namespace, report: Report) -> None:
         throughput = report.tables.setdefault("Throughput of pushes", [])
         for n in (SMALL, LARGE):
             throughput.extend(measure_pushes(client, n, max(5, n_calls // (1 if n == SMALL else 10)), n_rounds))
-    with dask.config.set({"distributed.scheduler.allowed-failures": 1000}), open_cluster(2):
+    with dask.config.set(MANY_KILLS), open_cluster(2):
         report.tables["Recovery"] = [measure_recovery(replicas, n_kills) for replicas in (1, 0)]
         series, rows = measure_streams(n_streams)
     report.tables["Throughput after a death"] = rows
@@ -311,7 +316,7 @@ def settle(store: ParameterStore, replicas: int) -> None:
     until = time.perf_counter() + SETTLED_S
     while len(Client.current().nthreads()) < 2 or (replicas and None in store.stats().backups):
         if time.perf_counter() > until:
-            raise TimeoutError(f"the store had no second copy {SETTLED_S:g} s after a death")
+            raise TimeoutError(f"a worker, or the store's second copy, was not back {SETTLED_S:g} s after a death")
         time.sleep(0.1)
 
 

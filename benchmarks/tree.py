@@ -211,6 +211,7 @@ def add_levels(case: Case, peer: Peer, model: Any, report: Report) -> None:
                 "case": str(case),
                 "level": record.round,
                 "nodes split": record.n_splits,
+                "rounds": record.n_rounds,  # 0 where the level was finished in the round of one above it
                 "seconds": record.seconds,
                 "MB moved": record.bytes_moved / 1e6,
                 "impurity": record.objective,

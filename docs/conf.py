@@ -38,6 +38,8 @@ READING_ORDER = (
     "kmeans_cluster",
     "kmeans_out_of_core",
     "kmeans_grid_search",
+    "tree_plot",
+    "tree_categorical_cluster",
     "async_sgd_worker_killed",
     "async_sgd_pipeline",
     "parameter_store_softmax",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from benchmarks import kmeans, sgd
+from benchmarks import growers, kmeans, sgd
 from benchmarks.__main__ import COMMANDS, main
 from benchmarks.data import draw_rows, gauss_mixture, inertia, log_loss, two_classes
 from benchmarks.peers import Answer, Peer, Threads
@@ -179,6 +179,9 @@ def test_sgd_times_every_peer_until_its_loss_is_near_the_optimum(run, monkeypatc
     assert exact["best loss"] < 1.01 and 1 <= exact["epochs"] <= exact["most epochs"] and exact["seconds"] > 0
     assert all(len(row["loss"]) == len(row["seconds"]) == row["points"] for row in tables["Curves"])
     assert [row["replicas"] for row in tables["Second copies"]] == [0, 1]
+    settings = [(row["busy cores"], row["staleness"]) for row in tables["Staleness"]]
+    assert settings == [(busy, staleness) for busy in (0, 1) for staleness in ("None", "0", "1", "3")]
+    assert all(row["seconds"] > 0 and 1 <= row["loss / optimum"] < 2 for row in tables["Staleness"])
 
 
 @pytest.mark.slow
@@ -333,3 +336,25 @@ def test_a_table_can_be_spread_out_where_a_value_is_missing():
 def test_numbers_of_numpy_are_saved_as_numbers(tmp_path):
     publish(Report("kmeans", {}, {"T": [{"n": np.int64(3), "x": np.float64(0.5)}]}), tmp_path)
     assert json.loads((tmp_path / "kmeans.json").read_text())["tables"]["T"] == [{"n": 3, "x": 0.5}]
+
+
+def test_one_tree_is_as_right_as_its_peers(run):
+    peers = ("threads", "sklearn", "hist")
+    saved = run("tree", "--peers", *peers, "--cases", "higgs-like", "--repeats", "2")
+    fits = {row["who"]: row for row in saved["tables"]["Whole fits"]}
+    ours, theirs = fits["dparallel threads"], fits["scikit-learn exact"]
+    assert abs(ours["accuracy"] - theirs["accuracy"]) < 0.05 and ours["rounds"] <= 4 + 3
+    assert all(len(row["all seconds"]) == 2 for row in fits.values())
+    assert [row["theirs"] for row in saved["tables"]["Ratios of seconds"]] == [
+        "scikit-learn exact",
+        growers.PEERS["hist"].name,
+    ]
+
+
+@pytest.mark.cluster
+def test_what_the_levels_of_a_tree_move_is_shown(run):
+    saved = run("tree", "--peers", "processes", "--cases", "higgs-like", "wide", "--repeats", "1")
+    levels = saved["tables"]["Levels of dparallel's tree on 2 processes"]
+    assert [row["level"] for row in levels] == [1, 2, 3, 4] * 2
+    assert all(row["rounds"] == 1 for row in levels[:4])
+    assert all((row["MB moved"] > 0) == (row["rounds"] > 0) for row in levels)

@@ -1,5 +1,7 @@
 """scikit-learn's own checks for every public estimator, on numpy and, where a check is about data, on Dask arrays."""
 
+import uuid
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -74,10 +76,11 @@ class InBlocks:
             values = np.asarray(values)
             return da.from_array(values, chunks=(height, *values.shape[1:]))
         rows = values.tocsr()
-        blocks = [
-            da.from_array(rows[i : i + height], chunks=-1, asarray=False) for i in range(0, rows.shape[0], height)
-        ]
-        return da.concatenate(blocks)
+        starts = range(0, rows.shape[0], height)
+        name = f"rows-{uuid.uuid4().hex}"
+        graph = {(name, i, 0): rows[start : start + height] for i, start in enumerate(starts)}
+        chunks = tuple(min(height, rows.shape[0] - start) for start in starts), (rows.shape[1],)
+        return da.Array(graph, name, chunks, meta=rows[:0])
 
 
 class TransformsInBlocks(InBlocks):

@@ -12,6 +12,7 @@ import pytest
 from distributed import Actor, Client, Event, LocalCluster
 
 from dparallel import compat
+from dparallel.compat import actors
 
 HANG_S = 3.0  # longer than any call of ours to a dead worker takes
 
@@ -70,14 +71,14 @@ def call_in_task(address, key, method, *arguments):
 
 @pytest.mark.parametrize("is_direct", [True, False])
 def test_a_client_calls_an_actor_with_arrays(client, desk, is_direct, monkeypatch):
-    monkeypatch.setitem(compat._reaches_workers, client, is_direct)
+    monkeypatch.setitem(actors._reaches_workers, client, is_direct)
     np.testing.assert_array_equal(call(client, *desk[:2], "double", np.arange(3.0)), [0, 2, 4])
 
 
 def test_a_local_client_finds_that_it_reaches_workers(client, desk):
     talk = compat.look_for_workers(client, desk[0], 1.0)
     asyncio.run_coroutine_threadsafe(talk, compat.event_loop(client)).result(10)
-    assert compat._reaches_workers[client] is True
+    assert actors._reaches_workers[client] is True
 
 
 def test_tasks_on_both_workers_call_an_actor(client, desk):
@@ -93,10 +94,10 @@ def test_what_an_actor_raises_reaches_the_caller(client, desk):
 
 @pytest.mark.parametrize("is_direct", [True, False])
 def test_an_unknown_actor_is_told_from_a_lost_worker(client, desk, is_direct, monkeypatch):
-    monkeypatch.setitem(compat._reaches_workers, client, is_direct)
+    monkeypatch.setitem(actors._reaches_workers, client, is_direct)
     with pytest.raises(compat.ActorGone):
         call(client, desk[0], "no such actor", "pid")
-    monkeypatch.setitem(compat._reaches_workers, client, True)
+    monkeypatch.setitem(actors._reaches_workers, client, True)
     with pytest.raises(OSError):
         call(client, "tcp://127.0.0.1:9", "desk", "pid")
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from dparallel.kernels import histogram, splits
+from dparallel.kernels import criteria, feature_draws, fixed_point
 from dparallel.kernels.cart import Limits, finish
-from dparallel.kernels.splits import ENTROPY, GINI, POISSON, SQUARED_ERROR
+from dparallel.kernels.criteria import ENTROPY, GINI, POISSON, SQUARED_ERROR
 from tests import tree_twin
 
 NAMES = {GINI: "gini", ENTROPY: "entropy", SQUARED_ERROR: "squared_error", POISSON: "poisson"}
@@ -32,17 +32,17 @@ def second_of(data, y, weight):
         return {}
     if data.rules.criterion == POISSON:
         terms = (1 if weight is None else weight) * y * np.log(y)
-        power = histogram.exponent(np.abs(terms).max(), len(y))
-        return {"target": data.target, "second": histogram.fixed(terms, power), "second_unit": 2.0**-power}
-    unit = data.rules.moment_unit * 2.0 ** -histogram.exponent(np.abs(y).max(), len(y))
-    return {"target": data.target, "limb": histogram.limb(len(y)), "second_unit": unit}
+        power = fixed_point.exponent(np.abs(terms).max(), len(y))
+        return {"target": data.target, "second": fixed_point.fixed(terms, power), "second_unit": 2.0**-power}
+    unit = data.rules.moment_unit * 2.0 ** -fixed_point.exponent(np.abs(y).max(), len(y))
+    return {"target": data.target, "limb": fixed_point.limb(len(y)), "second_unit": unit}
 
 
 def impurities(data, subtree, second):
     if data.rules.n_classes:
-        return splits.impurities(subtree.statistics, data.rules)
-    whole = histogram.whole(subtree.parts, second.get("limb", 0))
-    return splits.impurities(subtree.statistics, data.rules, whole, second["second_unit"])
+        return criteria.impurities(subtree.statistics, data.rules)
+    whole = fixed_point.whole(subtree.parts, second.get("limb", 0))
+    return criteria.impurities(subtree.statistics, data.rules, whole, second["second_unit"])
 
 
 def coded_values(data, categorical):
@@ -62,7 +62,7 @@ class Grown:
 
     def is_leaf(self, listed, depth):
         rules = self.data.rules
-        weight = splits.weights(self.data.statistics[listed].sum(axis=0, keepdims=True), rules)[0]
+        weight = criteria.weights(self.data.statistics[listed].sum(axis=0, keepdims=True), rules)[0]
         few = len(listed) < max(self.limits.min_samples_split, 2 * rules.min_rows)
         return few or weight < 2 * rules.min_weight or depth >= self.limits.max_depth or self.impurity(listed) == 0
 
@@ -75,13 +75,13 @@ class Grown:
         options = {"constraint": self.constraint, "bounds": [bounds], "categorical": self.categorical, "keys": [key]}
         found = self.data.best(listed, **options)
         f = found.feature[0]
-        if f < 0 or found.improvement[0] + splits.EPSILON < self.limits.min_impurity_decrease:
+        if f < 0 or found.improvement[0] + criteria.EPSILON < self.limits.min_impurity_decrease:
             return at
         bits = found.left[0][:, None] >> np.arange(64, dtype=np.uint64) & np.uint64(1)
         goes = bits.ravel().astype(bool)[self.data.codes[listed, f]]
         node |= {"feature": f, "threshold": found.threshold[0], "missing_left": found.missing_left[0]}
         node |= {"improvement": found.improvement[0]}
-        below, keys = self.bounds_below(f, found.middle[0], bounds), splits.child_keys(np.array([key]))[:, 0]
+        below, keys = self.bounds_below(f, found.middle[0], bounds), feature_draws.child_keys(np.array([key]))[:, 0]
         left = self.grow(listed[goes], depth + 1, keys[0], below[0])
         node["children"] = (left, self.grow(listed[~goes], depth + 1, keys[1], below[1]))
         return at
@@ -122,7 +122,7 @@ def test_a_finished_node_is_what_histograms_would_have_grown(
     second = second_of(data, y, weight)
     categorical = random.random(n_features) < 0.5 if with_categories else np.zeros(n_features, bool)
     constraint = np.where(categorical, 0, random.integers(-1, 2, n_features)) if constrained else None
-    key = splits.root_key(seed)
+    key = feature_draws.root_key(seed)
     options = {"constraint": constraint, "categorical": categorical, "key": key}
     subtree = finish(coded_values(data, categorical), data.rows, data.rules, limits, **second, **options)
     expected = Grown(data, lambda listed: len(set(y[listed])) > 1, limits, categorical, constraint, key).nodes
@@ -155,8 +155,8 @@ def test_a_whole_tree_is_scikit_learns_where_no_gains_tie(criterion):
     np.testing.assert_array_equal(np.where(inner, subtree.threshold, -2.0), tree.threshold)
     np.testing.assert_array_equal(subtree.children[:, 0], tree.children_left)
     np.testing.assert_array_equal(subtree.children[:, 1], tree.children_right)
-    np.testing.assert_array_equal(splits.counts(subtree.statistics, data.rules), tree.n_node_samples)
-    np.testing.assert_allclose(splits.values(subtree.statistics, data.rules), tree.value[:, 0], rtol=1e-10)
+    np.testing.assert_array_equal(criteria.counts(subtree.statistics, data.rules), tree.n_node_samples)
+    np.testing.assert_allclose(criteria.values(subtree.statistics, data.rules), tree.value[:, 0], rtol=1e-10)
     np.testing.assert_allclose(impurities(data, subtree, second), tree.impurity, rtol=1e-9, atol=1e-12)
 
 
@@ -197,7 +197,7 @@ def test_integer_weights_are_repeated_rows(criterion):
     for name in ("feature", "threshold", "children"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     np.testing.assert_array_equal(
-        splits.values(one.statistics, weighted.rules), splits.values(other.statistics, repeated.rules)
+        criteria.values(one.statistics, weighted.rules), criteria.values(other.statistics, repeated.rules)
     )
 
 
@@ -208,7 +208,7 @@ def test_values_of_any_size_are_sorted():
     thresholds = np.sort(subtree.threshold[subtree.feature >= 0])
     np.testing.assert_allclose(thresholds, [-1.5e38, -0.5, 0.5, 1.5e38, np.inf])
     # the three values about 0 are closer than scikit-learn parts
-    assert sorted(splits.counts(subtree.statistics, data.rules)[subtree.feature < 0].tolist()) == [1, 1, 1, 1, 1, 3]
+    assert sorted(criteria.counts(subtree.statistics, data.rules)[subtree.feature < 0].tolist()) == [1, 1, 1, 1, 1, 3]
 
 
 @pytest.mark.parametrize("X", [np.ones((9, 2)), np.full((9, 2), np.nan), np.zeros((1, 3))])

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from dparallel.kernels import histogram
 from dparallel.kernels.binning import Bins
 from dparallel.kernels.histogram import NONE_32, Rows
+from tests import tree_twin
 
 rng = np.random.default_rng(11)
 KINDS = ("classes", "weighted classes", "numbers", "weighted numbers")
@@ -38,13 +39,6 @@ def some_table(random, n_rows, n_features, n_bins):
     return codes, np.concatenate([[0], np.cumsum(widths)]).astype(np.int32)
 
 
-def some_nodes(random, n_rows, n_nodes):
-    """Rows in an order, and nodes that are parts of it, some empty, not all of it."""
-    order = random.permutation(n_rows)[: n_rows - n_rows // 10].astype(np.int32)
-    cuts = np.sort(random.integers(0, order.size + 1, 2 * n_nodes))
-    return order, cuts[::2], cuts[1::2]
-
-
 def plain_histogram(codes, starts, statistics, listed):
     result = np.zeros((starts[-1], statistics.shape[1]), np.int64)
     for f in range(codes.shape[1]):
@@ -72,7 +66,7 @@ def test_histograms_are_those_of_numpy(n_rows, n_features, n_bins, kind, n_class
     random = np.random.default_rng(seed)
     codes, starts = some_table(random, n_rows, n_features, n_bins)
     rows = some_rows(random, n_rows, kind, n_classes)
-    order, first, last = some_nodes(random, n_rows, n_nodes)
+    order, first, last = tree_twin.some_nodes(random, n_rows, n_nodes)
     statistics = row_statistics(rows, n_classes)
     width = histogram.n_statistics(n_classes if "classes" in kind else 0, "weighted" in kind)
     assert width == statistics.shape[1]
@@ -114,7 +108,7 @@ def test_rows_that_are_not_kept_are_in_no_order():
 def test_a_split_parts_each_nodes_rows_and_keeps_them_in_order(n_rows, n_nodes, seed):
     random = np.random.default_rng(seed)
     codes = random.integers(0, 256, (n_rows, 3), dtype=np.uint8)
-    order, first, last = some_nodes(random, n_rows, n_nodes)
+    order, first, last = tree_twin.some_nodes(random, n_rows, n_nodes)
     goes, feature = random.random((n_nodes, 256)) < 0.5, random.integers(-1, 3, n_nodes)
     expected, counts = order.copy(), np.full(n_nodes, -1)
     for node in np.flatnonzero(feature >= 0):
@@ -125,80 +119,3 @@ def test_a_split_parts_each_nodes_rows_and_keeps_them_in_order(n_rows, n_nodes, 
     found = histogram.partition(codes, order, first, last, feature, left_bits(goes), np.empty(1, np.int32))
     np.testing.assert_array_equal(found, counts)
     np.testing.assert_array_equal(order, expected)
-
-
-def test_rows_walk_down_a_tree_to_where_its_splits_put_them():
-    codes = rng.integers(0, 256, (2000, 4), dtype=np.uint8)
-    feature, children = np.array([2, 0, 3, -1, -1, -1, -1]), [[1, 2], [3, 4], [5, 6], *[[-1, -1]] * 4]
-    goes = rng.random((7, 256)) < 0.5
-    nodes = np.zeros(2000, np.int32)
-    nodes[::10] = -1
-    histogram.route(codes, feature, left_bits(goes), children, nodes)
-    left = goes[0, codes[:, 2]]
-    below = np.where(left, goes[1, codes[:, 0]], goes[2, codes[:, 3]])
-    expected = np.where(left, 4, 6) - below
-    expected[::10] = -1
-    np.testing.assert_array_equal(nodes, expected)
-    order, offsets = histogram.group(nodes, 7)
-    assert order.size == offsets[-1] == 1800
-    for node in range(7):
-        assert order[offsets[node] : offsets[node + 1]].tolist() == np.flatnonzero(nodes == node).tolist()
-
-
-def test_rows_grouped_at_a_leaf_are_those_that_partitions_leave_there():
-    codes = rng.integers(0, 256, (500, 2), dtype=np.uint8)
-    goes = rng.random((1, 256)) < 0.5
-    order, nodes = histogram.all_rows(500), np.zeros(500, np.int32)
-    count = histogram.partition(codes, order, [0], [500], [1], left_bits(goes))
-    histogram.route(codes, [1, -1, -1], np.vstack([left_bits(goes)] * 3), [[1, 2], [-1, -1], [-1, -1]], nodes)
-    grouped, offsets = histogram.group(nodes, 3)
-    assert offsets.tolist() == [0, 0, count[0], 500]
-    np.testing.assert_array_equal(grouped, order)
-
-
-@given(
-    largest=st.floats(0, 1e300),
-    n_rows=st.integers(1, 2**31 - 1),
-    sign=st.sampled_from([-1.0, 1.0]),
-)
-@example(5e-324, 1, 1.0)
-@example(1.7e308, 2**31 - 1, -1.0)
-def test_no_sum_of_fixed_point_numbers_leaves_its_range(largest, n_rows, sign):
-    power = histogram.exponent(largest, n_rows)
-    number = int(histogram.fixed([sign * largest], power)[0])
-    assert abs(number) * n_rows <= 2**61
-    if largest > 1e-250:
-        assert abs(number) * n_rows >= 2**58
-
-
-def test_small_integers_are_exact_in_fixed_point():
-    values = rng.integers(-(10**6), 10**6, 1000)
-    power = histogram.exponent(10**6, 10**9)
-    assert power >= 0
-    np.testing.assert_array_equal(histogram.fixed(values, power), values << power)
-
-
-@given(n_rows=st.integers(1, 200), total=st.integers(200, 2**31 - 1), seed=st.integers(0, 10**6))
-def test_sums_of_products_are_exact(n_rows, total, seed):
-    random = np.random.default_rng(seed)
-    a, b = (histogram.fixed(random.uniform(-1, 1, n_rows), histogram.exponent(1.0, total)) for _ in range(2))
-    a[random.random(n_rows) < 0.3] = histogram.fixed([-1.0], histogram.exponent(1.0, total))[0]
-    limb = histogram.limb(total)
-    order, first, last = some_nodes(random, n_rows, 3)
-    parts = histogram.squares(a, b, limb, order, first, last)
-    expected = [sum(int(a[row]) * int(b[row]) for row in order[i:j]) for i, j in zip(first, last)]
-    assert histogram.whole(parts, limb) == expected
-    # every part of as many rows as announced stays in int64
-    assert (np.abs(parts).max(initial=0) // max(n_rows, 1)) * total <= 2**63
-    np.testing.assert_array_equal(
-        histogram.sums(a, order, first, last), [a[order[i:j]].sum() for i, j in zip(first, last)]
-    )
-
-
-def test_parts_of_products_do_not_overflow_in_the_worst_case():
-    for total in (1, 2, 3, 1000, 2**20, 2**31 - 1):
-        limb, power = histogram.limb(total), histogram.exponent(1.0, total)
-        for number in (histogram.fixed([x], power)[0] for x in (1.0, -1.0, 1 - 2**-52)):
-            numbers = np.array([number])
-            parts = histogram.squares(numbers, numbers, limb, np.zeros(1, np.int32), [0], [1])[0]
-            assert max(abs(int(part)) for part in parts) * total < 2**63

@@ -11,37 +11,28 @@ from dparallel.kernels import layouts, quantile
 from tests import twins
 
 
-def spans_of(pieces, n_features):
+def spans_of(pieces, weights):
     found = None
-    for X in pieces:
-        spread = quantile.Spread(n_features)
+    for X, own in zip(pieces, weights):
+        spread = quantile.Spread(X.shape[1])
         X = layouts.readable(X)
-        spread.scan(layouts.layout(X), len(X))
-        columns = {f: spread.column(f) for f in range(n_features)}
-        found = columns if found is None else {f: found[f].merge(columns[f]) for f in columns}
+        spread.scan(layouts.layout(X), len(X), own)
+        found = spread.spans() if found is None else found.merge(spread.spans())
     return found
 
 
-def counted(cells, pieces, weights):
-    counts = np.zeros(cells.n_counts, np.int64)
-    cells = pickle.loads(pickle.dumps(cells))
-    for X, own in zip(pieces, weights):
-        X = layouts.readable(X)
-        cells.count(layouts.layout(X), len(X), own, counts)
-    return counts
-
-
-def edges(X, n_bins=255, weights=None, n_pieces=1, unit=1, n_rows=None):
-    """Bins of all columns, the rows given in pieces; n_rows : as for Ladder.over, by default their weight."""
+def edges(X, n_bins=255, weights=None, n_pieces=1, scale=0):
+    """Bins of all columns, the rows given in pieces, their weights in fixed point of `scale` bits."""
     pieces = np.array_split(X, n_pieces)
     own = [None] * n_pieces if weights is None else np.array_split(weights, n_pieces)
-    n_rows = n_rows or (len(X) if weights is None else int(weights.sum()) // unit)
-    ladder = quantile.Ladder.over(spans_of(pieces, X.shape[1]), n_bins, n_rows)
-    counts, finer = counted(ladder.cells, pieces, own), None
-    finest = ladder.refine(counts, n_bins, unit)
-    if finest is not None:
-        ladder, finer = finest, counted(finest.cells, pieces, own)
-    return ladder.edges(counts, finer, n_bins, unit)
+    ladder = quantile.Ladder.over(spans_of(pieces, own), n_bins)
+    counts = np.zeros(ladder.n_cells, np.int64)
+    travelled = pickle.loads(pickle.dumps(ladder))
+    for rows, weight in zip(pieces, own):
+        rows = layouts.readable(rows)
+        fixed = None if weight is None else weight.astype(np.int64) << scale
+        travelled.count(layouts.layout(rows), len(rows), fixed, counts)
+    return ladder.edges(counts, n_bins, 1 << scale)
 
 
 def plain_edges(values, n_bins):
@@ -73,7 +64,7 @@ X = columns()
 
 
 @pytest.mark.parametrize("single", [True, False])
-def test_each_quantile_is_met_to_a_quarter_of_a_bin(single):
+def test_each_quantile_is_met_to_a_tenth_of_a_bin(single):
     rows = X.astype(np.float32) if single else X
     found = edges(rows)
     for f, own in found.items():
@@ -82,7 +73,7 @@ def test_each_quantile_is_met_to_a_quarter_of_a_bin(single):
         assert len(own) <= 255 and (np.diff(own) > 0).all() and own[-1] >= values[-1]
         below, wanted = np.searchsorted(values, own, "right"), np.searchsorted(values, expected, "right")
         nearest = np.abs(below[:, None] - wanted).min(axis=1)
-        assert nearest.max() <= len(values) / 255 / 4 + 1
+        assert nearest.max() <= len(values) / 255 / 10 + 1
 
 
 def test_few_values_are_bins_of_their_own():
@@ -107,19 +98,9 @@ def test_pieces_and_their_order_change_nothing(n_bins):
 def test_integer_weights_are_repeated_rows(scale):
     weights = np.random.default_rng(1).integers(1, 4, len(X))
     repeated = edges(np.repeat(X, weights, axis=0))
-    weighted = edges(X, weights=weights.astype(np.int64) << scale, unit=1 << scale)
+    weighted = edges(X, weights=weights.astype(float), scale=scale)
     for f, own in repeated.items():
         np.testing.assert_array_equal(weighted[f], own)
-
-
-def test_heavy_cells_are_cut_once_more(monkeypatch):
-    monkeypatch.setattr(quantile, "_CELLS_OF_A_BIN", 8)
-    found = edges(X)
-    for f, own in found.items():
-        values = np.sort(X[:, f].astype(np.float32))
-        below = np.searchsorted(values, own, "right")
-        wanted = np.searchsorted(values, plain_edges(values, 255), "right")
-        assert np.abs(below[:, None] - wanted).min(axis=1).max() <= len(values) / 255 / 4 + 1
 
 
 @pytest.mark.parametrize("layout", twins.LAYOUTS)
@@ -136,7 +117,7 @@ def test_missing_values_have_no_place_and_huge_ones_stay_finite():
     rows[::3, 0] = np.nan
     rows[5, 1], rows[7, 1] = 1e300, -1e300
     found = edges(rows)
-    np.testing.assert_array_equal(found[0], edges(rows[~np.isnan(rows[:, 0])], n_rows=len(rows))[0])
+    np.testing.assert_array_equal(found[0], edges(rows[~np.isnan(rows[:, 0])])[0])
     assert np.isfinite(found[1]).all() and found[1][-1] == np.finfo(np.float32).max
 
 
@@ -162,18 +143,15 @@ def test_bins_hold_all_values(values, n_bins):
 def test_many_columns_take_fewer_cells():
     assert quantile.bucket_bits(10) > quantile.bucket_bits(10_000) >= 10
     rows = np.random.default_rng(0).normal(size=(400, 700)).astype(np.float32)
-    ladder = quantile.Ladder.over(spans_of([rows], 700), 255, 400)
-    assert ladder.cells.n_cells <= 700 * 4 * 400
+    ladder = quantile.Ladder.over(spans_of([rows], [None]), 16)
+    assert ladder.n_cells <= 700 * 16 * 128
     assert len(edges(rows, 16)[699]) == 16
 
 
-def test_values_and_rows_have_the_same_spans():
-    spread = quantile.Spread(1)
-    values = np.unique(X[:200, 2].astype(np.float32))
-    spread.scan(layouts.layout(values[:, None]), len(values))
-    found, expected = quantile.Spans.of_values(values, spread.bits), spread.column(0)
-    nothing = quantile.Spans.of_values(values[:0], spread.bits)
-    assert len(nothing.buckets) == 0
-    for own in (found, found.merge(nothing), nothing.merge(found)):
-        for name in ("buckets", "lowest", "highest"):
-            np.testing.assert_array_equal(getattr(own, name), getattr(expected, name))
+def test_an_empty_piece_adds_nothing():
+    nothing = spans_of([X[:0]], [None])
+    whole = spans_of([X], [None])
+    for merged in (nothing.merge(whole), whole.merge(nothing)):
+        for name in ("places", "lowest", "highest", "counts"):
+            np.testing.assert_array_equal(getattr(merged, name), getattr(whole, name))
+    assert set(edges(X[:100, :3], 9)) == {0, 1, 2} == set(whole.of([0, 1, 2]).places >> whole.bits)

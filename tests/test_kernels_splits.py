@@ -1,7 +1,6 @@
 """The search for splits against plain Python, and against scikit-learn's trees of one level."""
 
 import itertools
-from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -9,27 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from dparallel.kernels import histogram, splits
-from dparallel.kernels.splits import ENTROPY, GINI, POISSON, SQUARED_ERROR, Rules
+from dparallel.kernels import criteria, fixed_point, splits
+from dparallel.kernels.criteria import ENTROPY, GINI, POISSON, SQUARED_ERROR
 from tests import tree_twin
 
 NAMES = {GINI: "gini", ENTROPY: "entropy", SQUARED_ERROR: "squared_error", POISSON: "poisson"}
 rng = np.random.default_rng(17)
-
-
-def some_rows(random, criterion, n_rows, n_features, n_values, share_missing=0.0, n_classes=3):
-    """A table of few values, small integers as y."""
-    X = random.integers(0, n_values, (n_rows, n_features)) * random.choice([0.1, 1.0, 1e10], n_features)
-    X[random.random(X.shape) < share_missing] = np.nan
-    low = 0 if criterion in (GINI, ENTROPY, POISSON) else -5
-    return X.astype(np.float32), random.integers(low, n_classes if criterion in (GINI, ENTROPY) else 6, n_rows)
-
-
-def some_table(random, criterion, *shape, weighted=False, n_classes=3, **rules):
-    X, y = some_rows(random, criterion, *shape, n_classes=n_classes)
-    weight = random.integers(1, 4, len(X)) / 4 if weighted else None
-    classes = n_classes if criterion in (GINI, ENTROPY) else 0
-    return tree_twin.table(X, y + (0 if classes else 1e-3), criterion, classes, weight, **rules)
 
 
 def goes_left(found, at=0):
@@ -70,7 +54,7 @@ def test_the_best_split_is_the_best_of_all_candidates(
     shape = (n_rows, n_features, n_values, share_missing)
     n_classes = 2 if constrained else 3
     limits = {"min_rows": min_rows, "min_weight": min_weight}
-    data = some_table(random, criterion, *shape, weighted=weighted, n_classes=n_classes, **limits)
+    data = tree_twin.some_table(random, criterion, *shape, weighted=weighted, n_classes=n_classes, **limits)
     constraint = random.integers(-1, 2, n_features) if constrained else None
     bounds = np.sort(random.uniform(0, 1 if data.rules.n_classes else 4, (2, 2))) if constrained else None
     nodes = [np.arange(n_rows), random.permutation(n_rows)[: n_rows // 2 + 1]]
@@ -90,7 +74,7 @@ def test_the_best_split_is_the_best_of_all_candidates(
 )
 def test_ties_within_a_feature_fall_as_in_scikit_learn(criterion, n_rows, n_values, share_missing, min_rows, seed):
     random = np.random.default_rng(seed)
-    X, y = some_rows(random, criterion, n_rows, 1, n_values, share_missing)
+    X, y = tree_twin.some_rows(random, criterion, n_rows, 1, n_values, share_missing)
     y[:2] = 0, 1
     n_classes = int(y.max()) + 1 if criterion != SQUARED_ERROR else 0
     if n_classes:
@@ -126,9 +110,9 @@ def test_splits_and_impurities_of_larger_data_are_scikit_learns(criterion, share
     assert found.missing_left[0] == tree.missing_go_to_left[0]
     root = data.statistics.sum(axis=0, keepdims=True)
     statistics = np.concatenate([root, found.left_statistics, root - found.left_statistics])
-    np.testing.assert_allclose(splits.weights(statistics, data.rules), tree.weighted_n_node_samples, rtol=1e-12)
-    np.testing.assert_array_equal(splits.counts(statistics, data.rules), tree.n_node_samples)
-    np.testing.assert_allclose(splits.values(statistics, data.rules), tree.value[:, 0], rtol=1e-9)
+    np.testing.assert_allclose(criteria.weights(statistics, data.rules), tree.weighted_n_node_samples, rtol=1e-12)
+    np.testing.assert_array_equal(criteria.counts(statistics, data.rules), tree.n_node_samples)
+    np.testing.assert_allclose(criteria.values(statistics, data.rules), tree.value[:, 0], rtol=1e-9)
     np.testing.assert_allclose(impurities(data, y, weight, found, statistics), tree.impurity, rtol=1e-9)
     parts = tree.weighted_n_node_samples * tree.impurity
     np.testing.assert_allclose(found.improvement[0], (parts[0] - parts[1] - parts[2]) / weight.sum(), rtol=1e-8)
@@ -141,16 +125,16 @@ def impurities(data, y, weight, found, statistics):
     first = np.array([0, len(y), len(y) + left.sum()])
     last = np.append(first[1:], 2 * len(y))
     if data.rules.n_classes:
-        return splits.impurities(statistics, data.rules)
+        return criteria.impurities(statistics, data.rules)
     if data.rules.criterion == POISSON:
         entropy = weight * y * np.log(y)
-        power = histogram.exponent(np.abs(entropy).max(), len(y))
-        second = histogram.sums(histogram.fixed(entropy, power), order, first, last)
-        return splits.impurities(statistics, data.rules, second, 2.0**-power)
-    limb = histogram.limb(len(y))
-    parts = histogram.squares(data.rows.moment, data.target, limb, order, first, last)
-    unit = data.rules.moment_unit * 2.0 ** -histogram.exponent(np.abs(y).max(), len(y))
-    return splits.impurities(statistics, data.rules, histogram.whole(parts, limb), unit)
+        power = fixed_point.exponent(np.abs(entropy).max(), len(y))
+        second = fixed_point.sums(fixed_point.fixed(entropy, power), order, first, last)
+        return criteria.impurities(statistics, data.rules, second, 2.0**-power)
+    limb = fixed_point.limb(len(y))
+    parts = fixed_point.squares(data.rows.moment, data.target, limb, order, first, last)
+    unit = data.rules.moment_unit * 2.0 ** -fixed_point.exponent(np.abs(y).max(), len(y))
+    return criteria.impurities(statistics, data.rules, fixed_point.whole(parts, limb), unit)
 
 
 def test_equal_gains_go_to_the_lower_feature():
@@ -190,7 +174,7 @@ def test_missing_values_alone_can_go_right():
 
 
 def test_32_bit_counts_give_the_same_splits():
-    data = some_table(rng, GINI, 300, 3, 20)
+    data = tree_twin.some_table(rng, GINI, 300, 3, 20)
     wide = data.histograms(np.arange(300))
     found = [splits.best(h, data.bins, data.low, data.high, data.rules) for h in (wide, wide.astype(np.int32))]
     for one, other in zip(vars(found[0]).values(), vars(found[1]).values()):
@@ -220,7 +204,7 @@ def subsets(data, f, listed):
 )
 def test_the_best_subset_of_categories_is_found(criterion, n_rows, n_values, share_missing, weighted, min_rows, seed):
     random = np.random.default_rng(seed)
-    data = some_table(random, criterion, n_rows, 1, n_values, share_missing, weighted=weighted, n_classes=2)
+    data = tree_twin.some_table(random, criterion, n_rows, 1, n_values, share_missing, weighted=weighted, n_classes=2)
     listed = random.permutation(n_rows)[: n_rows // 2 + 1]
     found = data.best(listed, categorical=[True])
     expected = dict(subsets(data, 0, listed))
@@ -239,7 +223,7 @@ def test_the_best_subset_of_categories_is_found(criterion, n_rows, n_values, sha
 
 
 def test_subsets_of_categories_for_many_classes_are_the_best_that_parts_one_class_from_the_others():
-    data = some_table(rng, GINI, 400, 1, 7, n_classes=5)
+    data = tree_twin.some_table(rng, GINI, 400, 1, 7, n_classes=5)
     listed = np.arange(400)
     found, shares = data.best(listed, categorical=[True]), []
     counts = np.stack([data.statistics[data.codes[:, 0] == code].sum(axis=0) for code in range(7)])
@@ -262,88 +246,19 @@ def test_categories_and_numbers_compete():
     assert set(np.flatnonzero(goes_left(found)[:6])) in ({0, 3, 5}, {1, 2, 4})
 
 
-def test_as_many_features_are_drawn_as_asked_for_and_each_as_often():
-    data = some_table(rng, GINI, 60, 6, 5)
-    keys = splits.child_keys(np.arange(3000, dtype=np.uint64)).ravel()
-    listed = [np.arange(60)] * keys.size
-    data.rules = data.rules._replace(max_features=1)
-    found = data.best(*listed, keys=keys)
-    counts = np.bincount(found.feature, minlength=6)
-    assert (np.abs(counts - 1000) < 5 * np.sqrt(1000 * 5 / 6)).all()
-    ranks = [tree_twin.best_split(data, listed[0], allowed=[f])[0] for f in range(6)]
-    data.rules = data.rules._replace(max_features=4)
-    counts = np.bincount(data.best(*listed, keys=keys).feature, minlength=6)
-    best, second = np.argsort(ranks)[::-1][:2]
-    assert abs(counts[best] - 4000) < 5 * np.sqrt(6000 * 2 / 9)
-    assert abs(counts[second] - 2000 * 4 / 5) < 5 * np.sqrt(6000 * 0.27 * 0.73)
-
-
-def test_a_constant_feature_is_drawn_but_never_the_only_one():
-    X = np.column_stack([np.ones((50, 5)), rng.integers(0, 5, 50)]).astype(np.float32)
-    data = tree_twin.table(X, rng.integers(0, 2, 50), GINI, 2, max_features=2)
-    found = data.best(*[np.arange(50)] * 40, keys=np.arange(40))
-    assert (found.feature == 5).all()
-
-
-def test_children_have_keys_of_their_own():
-    root = splits.root_key(3)
-    keys = np.array([root], np.uint64)
-    for _ in range(10):
-        keys = splits.child_keys(keys).ravel()
-    assert len(set(keys.tolist())) == 1024
-    assert root != splits.root_key(4)
-
-
 def test_a_monotonic_split_leaves_its_middle_between_the_children():
-    data = some_table(rng, SQUARED_ERROR, 300, 2, 20)
+    data = tree_twin.some_table(rng, SQUARED_ERROR, 300, 2, 20)
     found = data.best(np.arange(300), constraint=[1, 1])
     root = data.statistics.sum(axis=0, keepdims=True)
     low, high = (
-        splits.values(part, data.rules)[0, 0] for part in (found.left_statistics, root - found.left_statistics)
+        criteria.values(part, data.rules)[0, 0] for part in (found.left_statistics, root - found.left_statistics)
     )
     assert low <= high
     assert found.middle[0] == pytest.approx((low + high) / 2, rel=1e-14)
 
 
-@given(n_rows=st.integers(1, 50), offset=st.sampled_from([0.0, 1e3, 1e9]), seed=st.integers(0, 10**6))
-def test_variances_are_exact_however_far_off_the_targets_lie(n_rows, offset, seed):
-    random = np.random.default_rng(seed)
-    y = offset + random.integers(0, 1000, n_rows) / 64
-    data = tree_twin.table(np.ones((n_rows, 1)), y, SQUARED_ERROR)
-    second = [sum(int(target) ** 2 for target in data.target)]
-    found = splits.impurities(data.statistics.sum(axis=0, keepdims=True), data.rules, second, data.rules.moment_unit**2)
-    exact = [Fraction(value) for value in y.tolist()]
-    mean = sum(exact) / n_rows
-    assert found[0] == float(sum((value - mean) ** 2 for value in exact) / n_rows)
-
-
-@pytest.mark.parametrize("criterion", sorted(NAMES))
-@pytest.mark.parametrize("weighted", [False, True])
-def test_a_pure_node_has_no_impurity_at_all(criterion, weighted):
-    for value in (0.1, 1.0, 7.3e5, 1e-7):
-        y = np.full(37, 1 if criterion in (GINI, ENTROPY) else value)
-        y_and_others = np.append(y, y[:3] * 2 if criterion in (SQUARED_ERROR, POISSON) else [0, 0, 0])
-        weight = rng.random(40) + 0.01 if weighted else None
-        n_classes = 2 if criterion in (GINI, ENTROPY) else 0
-        data = tree_twin.table(np.ones((40, 1)), y_and_others, criterion, n_classes, weight)
-        statistics = data.statistics[:37].sum(axis=0, keepdims=True)
-        second, unit = None, 1.0
-        if criterion == SQUARED_ERROR:
-            second = [sum(int(a) * int(b) for a, b in zip(data.rows.moment[:37], data.target[:37]))]
-            unit = data.rules.moment_unit * 2.0 ** -histogram.exponent(2 * value, 40)
-        if criterion == POISSON:
-            terms = (np.ones(40) if weight is None else weight) * y_and_others * np.log(y_and_others)
-            power = histogram.exponent(np.abs(terms).max(), 40)
-            second, unit = [int(histogram.fixed(terms[:37], power).sum())], 2.0**-power
-        assert splits.impurities(statistics, data.rules, second, unit)[0] == 0.0
-
-
-def test_a_poisson_node_without_events_has_infinite_impurity():
-    assert np.isinf(splits.impurities(np.array([[3, 0]]), Rules(POISSON, 0), [0])[0])
-
-
 def test_arrays_that_came_over_a_network_compile_nothing_anew():
-    data = some_table(rng, GINI, 50, 3, 9)
+    data = tree_twin.some_table(rng, GINI, 50, 3, 9)
     histograms = data.histograms(np.arange(50))
     splits.best(histograms, data.bins, data.low, data.high, data.rules)
     before = len(splits._search.signatures)

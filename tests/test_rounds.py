@@ -232,8 +232,7 @@ def test_blocks_whose_order_means_nothing_stay_where_they_are(client, unknown):
     X = da.concatenate(pieces)
     pids = client.run(os.getpid)
     homes = [pids[next(iter(client.who_has(piece).values()))[0]] for piece in pieces]
-    partitioning = Partitioning(per_thread=2, in_any_order=True)
-    with open_rounds(blocks_of(X, unknown), partitioning=partitioning) as rounds:
+    with open_rounds(blocks_of(X, unknown), partitioning=Partitioning(2), in_any_order=True) as rounds:
         placed = rounds.collect(locate_blocks)
         assert sorted(i for indices, _, _ in placed for i in indices) == list(range(8))
         assert all(homes[i] == pid for indices, pid, _ in placed for i in indices)

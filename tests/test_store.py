@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 
-from dparallel import ParameterStore, compat
+from dparallel import ParameterStore
+from dparallel.compat import actors
 from dparallel.errors import (
     PlaceError,
     StoreError,
@@ -145,7 +146,7 @@ def test_a_handle_is_small_and_works_in_every_task(client):
 @pytest.mark.parametrize("is_direct", [True, False])
 def test_the_client_reaches_the_store_itself_or_through_the_scheduler(client, is_direct, monkeypatch):
     with counting(n_shards=2) as store:
-        monkeypatch.setitem(compat._reaches_workers, client, is_direct)
+        monkeypatch.setitem(actors._reaches_workers, client, is_direct)
         store.push(ones(), step=(0, 0))
         np.testing.assert_array_equal(store.pull("w"), np.ones(N))
         assert store.stats().pushes == 1
@@ -179,7 +180,7 @@ def test_the_event_loop_may_not_wait_for_a_handle(client):
         return handle.pull("w")
 
     with counting() as store:
-        talk = asyncio.run_coroutine_threadsafe(run(store.handle()), compat.event_loop(client))
+        talk = asyncio.run_coroutine_threadsafe(run(store.handle()), actors.event_loop(client))
         with pytest.raises(PlaceError, match="plain function"):
             talk.result(10)
 

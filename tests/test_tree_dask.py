@@ -1,5 +1,6 @@
 """The parallel trees on Dask collections: the same tree whatever the chunks, lazy answers, rows that stay."""
 
+import contextlib
 import importlib
 import pickle
 import subprocess
@@ -16,7 +17,7 @@ from sklearn.model_selection import GridSearchCV
 
 from dparallel import ParallelDecisionTree, ParallelDecisionTreeRegressor
 from dparallel.errors import DataError, DataKindError
-from tests import trees
+from tests import datasets, trees
 
 X = trees.missing(trees.steps() + 1e-2 * np.random.default_rng(9).normal(size=(4000, 6)), 0.03)
 FILLED = np.nan_to_num(X)
@@ -53,7 +54,9 @@ def fit(Tree, y, n_chunks=None, weights=None, rows=X, **parameters):
 
 
 @pytest.mark.parametrize(
-    "limits", [{}, {"exact_rows": 600}, {"max_leaf_nodes": 30}, {"max_features": 2, "random_state": 5}], ids=str
+    "limits",
+    [{}, {"max_depth": 4}, {"exact_rows": 600}, {"max_leaf_nodes": 30}, {"max_features": 2, "random_state": 5}],
+    ids=str,
 )
 @pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["unweighted", "weighted"])
 @pytest.mark.parametrize("case", CASES)
@@ -63,17 +66,54 @@ def test_chunks_and_workers_do_not_change_the_tree(client, case, weights, limits
         trees.assert_same_tree(fit(*CASES[case], n_chunks, weights, **limits), here)
 
 
-@pytest.mark.cluster
-@pytest.mark.parametrize("n_workers", [1, 4])
-def test_the_number_of_workers_does_not_change_the_tree(n_workers):
+@contextlib.contextmanager
+def workers(n_workers):
+    """A client of a cluster of its own."""
     with (
         LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=":0", host="127.0.0.1") as cluster,
-        Client(cluster),
+        Client(cluster) as client,
     ):
+        yield client
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("n_workers", [1, pytest.param(4, marks=pytest.mark.slow)])
+def test_the_number_of_workers_does_not_change_the_tree(n_workers):
+    with workers(n_workers):
         for case in CASES:
             for limits in ({}, {"exact_rows": 600}):
                 expected = fit(*CASES[case], None, WEIGHTS, **limits)
                 trees.assert_same_tree(fit(*CASES[case], 7, WEIGHTS, **limits), expected)
+
+
+REAL = {
+    "connect_4": ParallelDecisionTree,
+    "fars": ParallelDecisionTree,
+    "covtype": ParallelDecisionTree,
+    "protein": ParallelDecisionTreeRegressor,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore:Sending large graph:UserWarning")
+@pytest.mark.parametrize("n_workers", [1, 2, 4])
+@pytest.mark.parametrize("name", REAL)
+def test_real_data_give_the_same_tree_in_any_chunks_and_order_on_any_number_of_workers(n_workers, name):
+    rows, y = datasets.table(name)
+    random_weights = np.random.default_rng(3).random(len(rows)) + 0.1
+    order = np.argsort(y, kind="stable")
+    with workers(n_workers):
+        for weights in (None, random_weights):
+            sorted_weights = None if weights is None else weights[order]
+            for exact_rows in (0, 20_000):
+                expected = fit(REAL[name], y, None, weights, rows, exact_rows=exact_rows)
+                for n_chunks in (1, 7, 50):
+                    model = fit(REAL[name], y, n_chunks, weights, rows, exact_rows=exact_rows)
+                    trees.assert_same_tree(model, expected)
+                model = fit(REAL[name], y[order], 7, sorted_weights, rows[order], exact_rows=exact_rows)
+                trees.assert_same_tree(model, expected)
 
 
 @pytest.mark.parametrize("exact_rows", [0, 600])
@@ -276,10 +316,33 @@ def test_nothing_of_ours_is_left_on_the_workers_after_fit_or_an_error(client):
 
 @pytest.mark.parametrize("case", CASES)
 def test_what_a_level_moves_is_half_of_its_histograms(client, case):
-    model = fit(*CASES[case], 8, max_depth=6, max_bins=63)
+    model = fit(*CASES[case], 8, max_depth=5, max_bins=63)
     n_workers, slots, n_statistics = 2, 6 * 64, 3 if case == "classes" else 2
     state = 30_000  # bins and splits
     for record in model.history_[1:]:
         nodes = 2 * model.history_[record.round - 2].n_splits
         whole = n_workers * 8 * nodes * slots * n_statistics
         assert nodes * slots * 4 <= record.bytes_moved <= 1.2 * whole / 2 + n_workers * state
+
+
+# bins of more than 64 kB travel once to each worker, smaller ones with every task
+WIDE = np.random.default_rng(0).normal(size=(20_000, 80)).astype(np.float32)
+WIDE_TARGET = WIDE[:, 0] * WIDE[:, 1] + WIDE[:, 2] + np.random.default_rng(1).normal(size=len(WIDE))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("Tree", [ParallelDecisionTree, ParallelDecisionTreeRegressor])
+def test_no_level_moves_more_than_the_histograms_of_the_smaller_children_and_a_fifth(client, Tree, weighted):
+    y = (WIDE_TARGET > 0.5).astype(int) if Tree is ParallelDecisionTree else WIDE_TARGET
+    weights = np.random.default_rng(2).random(len(y)) + 0.1 if weighted else None
+    n_workers, slots, n_statistics = 2, 80 * 255, 2 + weighted
+    for max_depth in (5, None):  # and with rows that change the worker
+        model = fit(Tree, y, 8, weights, WIDE, max_depth=max_depth)
+        assert model.tree_.max_depth > 4
+        moved = allowed = 0
+        for before, record in reversed(list(zip(model.history_, model.history_[1:]))):
+            moved += record.bytes_moved
+            allowed += 1.2 * n_workers * (8 * 2 * before.n_splits * slots * n_statistics) / 2
+            if record.n_rounds:  # the levels below it that have none were finished in its round
+                assert moved <= allowed
+                moved = allowed = 0

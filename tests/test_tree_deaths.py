@@ -10,6 +10,8 @@ import pytest
 from distributed import Client, LocalCluster
 
 from dparallel import ParallelDecisionTree, ParallelDecisionTreeRegressor
+from dparallel.estimators.decision_tree import fitting
+from dparallel.estimators.decision_tree.exact import finish_small
 from tests import clusters, trees
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.cluster]
@@ -51,8 +53,11 @@ class Killer:
         elif 0 not in self.rounds:
             return
         if self.seen in self.rounds:
-            self.timers.append(threading.Timer(self.random.uniform(0.0, 0.05), self.kill))
-            self.timers[-1].start()
+            self.kill_soon()
+
+    def kill_soon(self):
+        self.timers.append(threading.Timer(self.random.uniform(0.0, 0.05), self.kill))
+        self.timers[-1].start()
 
     def kill(self):
         pid = int(self.random.choice(sorted(self.client.run(os.getpid).values())))
@@ -71,6 +76,7 @@ CASES = {
     "classes": lambda y: (ParallelDecisionTree(max_depth=8), (y > 0.5).astype(int)),
     "numbers": lambda y: (ParallelDecisionTreeRegressor(max_depth=7), y),
     "exact": lambda y: (ParallelDecisionTree(max_depth=9, exact_rows=4000), (y > 0.5).astype(int)),
+    "rest": lambda y: (ParallelDecisionTreeRegressor(min_samples_leaf=20), y),
 }
 
 
@@ -115,4 +121,21 @@ def test_ten_kills_at_random_moments_do_not_change_the_tree(client, expected):
         killer = Killer(client, rounds, seed=moment)
         model = fit(case, killer)
         assert len(killer.killed) == len(rounds)
+        trees.assert_same_tree(model, expected[case])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["exact", "rest"])
+def test_kills_while_small_nodes_are_finished_do_not_change_the_tree(monkeypatch, client, expected, case):
+    for moment in range(3):
+        clusters.settle(client, 2)
+        killer = Killer(client, (), seed=moment)
+
+        def finish(*arguments, killer=killer):
+            killer.kill_soon()
+            return finish_small(*arguments)
+
+        monkeypatch.setattr(fitting, "finish_small", finish)
+        model = fit(case, killer)
+        assert len(killer.killed) == 1
         trees.assert_same_tree(model, expected[case])

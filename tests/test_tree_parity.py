@@ -104,6 +104,25 @@ def test_real_columns_of_few_values_give_scikit_learns_tree(name, depth, exact_r
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("exact_rows", [0, 20_000])
+@pytest.mark.parametrize("name, depth", [(name, depth) for name, depths in REAL.items() for depth in depths])
+def test_real_columns_give_all_nodes_of_scikit_learns_tree_where_only_equal_partitions_are_tied(
+    name, depth, exact_rows
+):
+    """Random weights: splits are tied only where they part the rows alike, and below them all nodes are alike, too."""
+    rows, _, y, _ = real(name)
+    weights = np.random.default_rng(0).integers(2**19, 2**21, len(rows)) / 2**20  # their sums are exact
+    ours = ParallelDecisionTree(max_depth=depth, exact_rows=exact_rows).fit(rows, y, weights)
+    theirs = DecisionTreeClassifier(max_depth=depth, random_state=0).fit(rows, y, weights)
+    assert ours.tree_.node_count == theirs.tree_.node_count
+    # which child is the left one may differ between splits that part the rows alike
+    np.testing.assert_allclose(np.sort(ours.tree_.impurity), np.sort(theirs.tree_.impurity), rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(np.sort(ours.tree_.n_node_samples), np.sort(theirs.tree_.n_node_samples))
+    assert abs(trees.leaf_impurity(ours) - trees.leaf_impurity(theirs)) <= 1e-12
+    trees.assert_equals_sklearn_but_for_ties(ours, theirs, least_share=0.3)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [5, 8, 12])
 @pytest.mark.parametrize("name", ["covtype", "adult", "skin", "elec"])
 def test_255_bins_predict_held_out_rows_as_well(name, depth):
@@ -128,13 +147,42 @@ def test_heavy_tails_are_predicted_as_well():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["covtype", "elec"])
+def test_heavy_tails_are_predicted_as_well_over_several_splits_of_the_rows():
+    """Ties decide too much of a single one."""
+    scores = {"exact": [], "bins": [], "theirs": []}
+    for seed in range(8):
+        rows, held_out, y, truth = train_test_split(*datasets.table("house_16H"), test_size=0.25, random_state=seed)
+        models = {
+            "exact": ParallelDecisionTreeRegressor(max_depth=8, exact_rows=20_000),
+            "bins": ParallelDecisionTreeRegressor(max_depth=8),
+            "theirs": DecisionTreeRegressor(max_depth=8, random_state=0),
+        }
+        for name, model in models.items():
+            scores[name].append(model.fit(rows, y).score(held_out, truth))
+    means = {name: np.mean(values) for name, values in scores.items()}
+    assert means["exact"] >= max(0.405, means["theirs"] - 0.003) and means["bins"] >= 0.395
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["covtype", "adult", "skin", "elec"])
 def test_a_tenth_of_missing_values_costs_no_more_than_it_does_scikit_learn(name):
     rows, y = datasets.table(name)
     rows, held_out, y, truth = train_test_split(trees.missing(rows), y, test_size=0.25, random_state=0)
-    for depth in (5, 8):
+    for depth in (5, 8, 12):
         theirs = DecisionTreeClassifier(max_depth=depth, random_state=0).fit(rows, y).score(held_out, truth)
         assert ParallelDecisionTree(max_depth=depth).fit(rows, y).score(held_out, truth) >= theirs - 0.003
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["connect_4", "fars", "covtype", "adult"])
+def test_balanced_classes_weigh_in_the_root_as_they_do_in_scikit_learns(name):
+    rows, y = datasets.table(name)
+    limits = {"class_weight": "balanced", "max_depth": 3}
+    random_weights = np.random.default_rng(0).random(len(y)) + 0.1
+    for weights in (None, random_weights):
+        ours = ParallelDecisionTree(**limits).fit(rows, y, weights)
+        theirs = DecisionTreeClassifier(random_state=0, **limits).fit(rows, y, weights)
+        np.testing.assert_allclose(ours.tree_.value[0], theirs.tree_.value[0], rtol=0, atol=1e-12)
 
 
 @pytest.mark.slow

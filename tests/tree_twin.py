@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dparallel.kernels import histogram, splits
+from dparallel.kernels import criteria, fixed_point, histogram, splits
 from dparallel.kernels.binning import Bins, Coder, Distinct, make_bins
 from dparallel.kernels.histogram import NONE_32, Rows
 
@@ -24,7 +24,7 @@ class Table:
     high: np.ndarray
     rows: Rows
     target: np.ndarray
-    rules: splits.Rules
+    rules: criteria.Rules
 
     @property
     def statistics(self):
@@ -50,6 +50,30 @@ class Table:
         return splits.best(self.histograms(*nodes), self.bins, self.low, self.high, self.rules, **rules)
 
 
+def some_nodes(random, n_rows, n_nodes):
+    """Rows in an order, and nodes that are parts of it, some empty, not all of it."""
+    order = random.permutation(n_rows)[: n_rows - n_rows // 10].astype(np.int32)
+    cuts = np.sort(random.integers(0, order.size + 1, 2 * n_nodes))
+    return order, cuts[::2], cuts[1::2]
+
+
+def some_rows(random, criterion, n_rows, n_features, n_values, share_missing=0.0, n_classes=3):
+    """A table of few values, small integers as y."""
+    X = random.integers(0, n_values, (n_rows, n_features)) * random.choice([0.1, 1.0, 1e10], n_features)
+    X[random.random(X.shape) < share_missing] = np.nan
+    low = -5 if criterion == criteria.SQUARED_ERROR else 0
+    high = n_classes if criterion in (criteria.GINI, criteria.ENTROPY) else 6
+    return X.astype(np.float32), random.integers(low, high, n_rows)
+
+
+def some_table(random, criterion, *shape, weighted=False, n_classes=3, **rules):
+    """The same as the kernels take it."""
+    X, y = some_rows(random, criterion, *shape, n_classes=n_classes)
+    weight = random.integers(1, 4, len(X)) / 4 if weighted else None
+    classes = n_classes if criterion in (criteria.GINI, criteria.ENTROPY) else 0
+    return table(X, y + (0 if classes else 1e-3), criterion, classes, weight, **rules)
+
+
 def table(X, y, criterion, n_classes=0, weight=None, **rules):
     """Bin and code a table; y and weight are small integers, or numbers that are rounded to fixed point."""
     distinct = Distinct(X.shape[1], 255)
@@ -59,17 +83,17 @@ def table(X, y, criterion, n_classes=0, weight=None, **rules):
     coder.code(X, codes)
     n = len(X)
     total = float(n if weight is None else np.sum(weight))
-    power = 0 if weight is None else histogram.exponent(np.max(weight), n)
-    fixed_weight = np.empty(0, np.int64) if weight is None else histogram.fixed(weight, power)
-    made = splits.Rules(criterion, n_classes, weight is not None, 2.0**-power, total_weight=total, **rules)
+    power = 0 if weight is None else fixed_point.exponent(np.max(weight), n)
+    fixed_weight = np.empty(0, np.int64) if weight is None else fixed_point.fixed(weight, power)
+    made = criteria.Rules(criterion, n_classes, weight is not None, 2.0**-power, total_weight=total, **rules)
     if n_classes:
         rows, target = Rows(np.asarray(y, np.int32), fixed_weight), np.empty(0, np.int64)
     else:
-        target_power = histogram.exponent(np.abs(y).max(), n)
-        target = histogram.fixed(y, target_power)
+        target_power = fixed_point.exponent(np.abs(y).max(), n)
+        target = fixed_point.fixed(y, target_power)
         moments = y if weight is None else y * weight
-        moment_power = histogram.exponent(np.abs(moments).max(), n)
-        rows = Rows(NONE_32, fixed_weight, histogram.fixed(moments, moment_power))
+        moment_power = fixed_point.exponent(np.abs(moments).max(), n)
+        rows = Rows(NONE_32, fixed_weight, fixed_point.fixed(moments, moment_power))
         made = made._replace(moment_unit=2.0**-moment_power)
     return Table(X.astype(np.float32), bins, codes, coder.low, coder.high, rows, target, made)
 
@@ -106,9 +130,9 @@ def rank(left, right, rules):
     if min(rows_left, rows_right) < rules.min_rows or min(weight_left, weight_right) < rules.min_weight:
         return None
     if rules.n_classes:
-        impurity = gini if rules.criterion == splits.GINI else entropy
+        impurity = gini if rules.criterion == criteria.GINI else entropy
         return -weight_right * impurity(sum_right) - weight_left * impurity(sum_left)
-    if rules.criterion == splits.SQUARED_ERROR:
+    if rules.criterion == criteria.SQUARED_ERROR:
         return sum_left * sum_left / weight_left + sum_right * sum_right / weight_right
     if min(sum_left, sum_right) <= 10 * np.finfo(float).eps:
         return None

@@ -1,6 +1,9 @@
 """What the tests of trees share: comparing trees, and data whose best splits are never tied."""
 
 import numpy as np
+import pytest
+
+from dparallel import ParallelDecisionTree, ParallelDecisionTreeRegressor
 
 NODE_ARRAYS = (
     "children_left",
@@ -102,3 +105,22 @@ def missing(X, share=0.1, seed=2):
     X = X.copy()
     X[np.random.default_rng(seed).random(X.shape) < share] = np.nan
     return X
+
+
+def categories(n_rows=4000, n_categories=12, seed=0):
+    """A category whose effect has nothing to do with its number, and a plain column."""
+    rng = np.random.default_rng(seed)
+    category = rng.integers(0, n_categories, n_rows)
+    effect = rng.permutation(n_categories) - n_categories / 2
+    score = effect[category] + rng.normal(size=n_rows)
+    return np.column_stack([rng.normal(size=n_rows), category * 7.0 - 3]), score
+
+
+X = steps()
+Y3, Y2, YR = labels(X), labels(X, 2), numbers(X)
+
+
+def both(function):
+    """Run a test with each of the two trees and targets for it."""
+    cases = [(ParallelDecisionTree, Y3), (ParallelDecisionTreeRegressor, YR)]
+    return pytest.mark.parametrize("Tree, y", cases, ids=["classes", "numbers"])(function)

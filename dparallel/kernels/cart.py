@@ -10,32 +10,19 @@ from typing import NamedTuple
 import numpy as np
 
 from dparallel.compat import kernel
-from dparallel.kernels.histogram import NONE_64, add_product
+from dparallel.kernels.criteria import ENTROPY, EPSILON, GINI, NOTHING, TOTAL, disorder, size
+from dparallel.kernels.feature_draws import child_key, draw_features
+from dparallel.kernels.fixed_point import add_product
+from dparallel.kernels.histogram import NONE_64
 from dparallel.kernels.layouts import flat
-from dparallel.kernels.splits import (
-    ENTROPY,
-    EPSILON,
-    GINI,
-    LEAST_STEP,
-    NOTHING,
-    SUBSET,
-    TOTAL,
-    child_key,
-    constraints,
-    disorder,
-    draw_features,
-    empty_splits,
-    record,
-    search_feature,
-    size,
-)
+from dparallel.kernels.sorting import sort_columns
+from dparallel.kernels.splits import LEAST_STEP, SUBSET, constraints, empty_splits, record, search_feature
 
-_DIGIT_BITS = 11
 _FIRST, _LAST, _DEPTH, _PARENT, _SIDE, _CONSTANT = range(6)  # columns of the stack of nodes to come
 
 
 class Limits(NamedTuple):
-    """When a node is a leaf, beside what `splits.Rules` say.
+    """When a node is a leaf, beside what `criteria.Rules` say.
 
     Parameters
     ----------
@@ -64,7 +51,7 @@ class Subtree:
     improvement : ndarray of shape (n_nodes,), float64
     children : ndarray of shape (n_nodes, 2), int32, ids of the left and right child, -1 at leaves
     statistics : ndarray of shape (n_nodes, n_statistics), int64
-    parts : ndarray of shape (n_nodes, 3), int64; `histogram.whole` gives what `splits.impurities` needs for regression
+    parts : ndarray of shape (n_nodes, 3), int64; what `criteria.impurities` needs, see `fixed_point.whole`
     bounds : ndarray of shape (n_nodes, 2), float64, within which monotonic constraints keep a node's value
     """
 
@@ -77,33 +64,6 @@ class Subtree:
     statistics: np.ndarray
     parts: np.ndarray
     bounds: np.ndarray
-
-
-@kernel(inner=True)
-def _sort_column(values, order, keys, other, other_keys):
-    """List rows by value, NaN last, equal ones ascending: radix sort of the bits."""
-    bits = values.view(np.uint32)
-    sign = np.uint32(0x80000000)
-    for row in range(values.size):
-        key = np.uint32(0) if bits[row] == sign else bits[row]
-        key = ~key if key & sign else key | sign
-        keys[row] = key if values[row] == values[row] else np.uint32(0xFFFFFFFF)
-        order[row] = row
-    places = np.empty((1 << _DIGIT_BITS) + 1, np.int64)
-    mask = np.uint32((1 << _DIGIT_BITS) - 1)
-    for digit in range(3):
-        shift = np.uint32(digit * _DIGIT_BITS)
-        places[:] = 0
-        for i in range(values.size):
-            places[np.int64(keys[i] >> shift & mask) + 1] += 1
-        for i in range(mask):
-            places[i + 1] += places[i]
-        for i in range(values.size):
-            at = np.int64(keys[i] >> shift & mask)
-            other[places[at]], other_keys[places[at]] = order[i], keys[i]
-            places[at] += 1
-        for i in range(values.size):
-            order[i], keys[i] = other[i], other_keys[i]
 
 
 @kernel(inner=True)
@@ -275,14 +235,6 @@ def _choose(rules, rows, X, orders, first, last, monotone, node, varied, codes, 
     return chosen
 
 
-@kernel
-def _sort(X, orders):
-    keys, other_keys = np.empty(X.shape[1], np.uint32), np.empty(X.shape[1], np.uint32)
-    other = np.empty(X.shape[1], np.int32)
-    for f in range(X.shape[0]):
-        _sort_column(X[f], orders[f], keys, other, other_keys)
-
-
 @kernel(inner=True)
 def _child_bounds(sign, lower, upper, middle, right):
     """Bounds of a child's value below a split on a feature of that constraint."""
@@ -370,11 +322,11 @@ def finish(
     X : ndarray of shape (n_rows, n_features), float32, the node's rows, at least one: values, and codes where a feature
         is categorical; NaN where they are missing
     rows : histogram.Rows, of the same rows
-    rules : splits.Rules
+    rules : criteria.Rules
     limits : Limits
     target : ndarray of shape (n_rows,), int64, for regression the y in fixed point
     second : ndarray of shape (n_rows,), int64, for POISSON weight * y * log(y) in fixed point
-    limb, second_unit : int and float, for SQUARED_ERROR as for `histogram.squares` and `splits.impurities`
+    limb, second_unit : int and float, for SQUARED_ERROR as for `fixed_point.squares` and `criteria.impurities`
     constraint, categorical : as for `splits.best`
     bounds : (lower, upper), the node's own, as for `splits.best`
     key : uint64, the node's own, as for `splits.best`
@@ -392,8 +344,8 @@ def finish(
     if limits.max_depth < 30:
         n_nodes = min(n_nodes, (2 << max(int(limits.max_depth), 0)) - 1)
     n_statistics = (rules.n_classes or 2) + bool(rules.weighted)
-    columns, orders = flat(X.T, np.float32), np.empty((n_features, n_rows), np.int32)
-    _sort(columns, orders)
+    columns = flat(X.T, np.float32)
+    orders = sort_columns(columns)
     found = empty_splits(n_nodes, n_statistics)
     tree = (
         np.full((n_nodes, 2), -1, np.int32),

@@ -10,7 +10,6 @@ Statistics, the last axis of a histogram, by kind of tree:
 - regression: the number of rows, the moment (sum of y); weighted: rows, weight, moment (sum of weight * y)
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +23,6 @@ NONE_64 = np.empty(0, np.int64)
 
 _AHEAD = 16  # rows between sending for a row and adding it up
 _CACHE_BYTES = 1 << 19  # wide histograms are built a group of features at a time, so that the group stays in cache
-_SUM_BITS = 61
 
 
 class Rows(NamedTuple):
@@ -40,29 +38,6 @@ class Rows(NamedTuple):
     classes: np.ndarray = NONE_32
     weight: np.ndarray = NONE_64
     moment: np.ndarray = NONE_64
-
-
-def exponent(largest, n_rows):
-    """Find the power of two that numbers are multiplied by, so that no sum of them leaves int64.
-
-    Parameters
-    ----------
-    largest : float, the largest absolute value; n_rows : int, how many are summed at most
-
-    Returns
-    -------
-    power : int; integers stay exact wherever it is not negative
-    """
-    bits = _SUM_BITS - max(int(n_rows), 1).bit_length()
-    if not largest > 0.0:
-        return 0
-    # numbers of float64's lower end: beyond 1000 a scaled 1.0 would leave float64
-    return min(bits - math.frexp(float(largest))[1], 1000)
-
-
-def fixed(values, power):
-    """Turn numbers into fixed point: the integers nearest to values * 2**power, ties to even, as int64."""
-    return np.rint(np.ldexp(np.asarray(values, np.float64), power)).astype(np.int64)
 
 
 def n_statistics(n_classes, weighted):
@@ -100,7 +75,7 @@ def build(codes, starts, rows, order, first, last, out):
     -----
     All nodes are done in one call without the GIL. No rows give zeros.
     """
-    codes, starts, nodes = flat(codes, np.uint8), flat(starts, np.int32), _nodes(order, first, last)
+    codes, starts, nodes = flat(codes, np.uint8), flat(starts, np.int32), nodes_of(order, first, last)
     classes, weight, moment = flat(rows.classes, np.int32), flat(rows.weight, np.int64), flat(rows.moment, np.int64)
     out[...] = 0
     if classes.size and not weight.size:
@@ -113,7 +88,7 @@ def build(codes, starts, rows, order, first, last, out):
         _add_weighted(codes, starts, weight, moment, *nodes, out)
 
 
-def _nodes(order, first, last):
+def nodes_of(order, first, last):
     """Where the rows of nodes are, in the only types that the kernels are compiled for."""
     return flat(order, np.int32), flat(first, np.int64), flat(last, np.int64)
 
@@ -301,144 +276,3 @@ def partition(codes, order, first, last, feature, left, room=None):
     splits = flat(feature, np.int32), flat(left, np.uint64)
     _partition(flat(codes, np.uint8), order, first, last, *splits, room, counts)
     return counts
-
-
-@kernel
-def _route(codes, feature, left, children, nodes):
-    for row in range(nodes.size):
-        node = nodes[row]
-        if node < 0:
-            continue
-        while feature[node] >= 0:
-            code = codes[row, feature[node]]
-            goes_left = (left[node, code >> 6] >> np.uint64(code & 63)) & np.uint64(1)
-            node = children[node, 0] if goes_left else children[node, 1]
-        nodes[row] = node
-
-
-def route(codes, feature, left, children, nodes):
-    """Walk rows down a tree of codes.
-
-    Parameters
-    ----------
-    codes : as for `build`
-    feature, left : as for `partition`, of all nodes of the tree; a walk ends where feature is -1
-    children : ndarray of shape (n_tree_nodes, 2), int32, the numbers of the left and the right child
-    nodes : ndarray of shape (n_rows,), int32: where each row starts, -1 for rows that take no part; receives
-        where it ends
-    """
-    tree = flat(feature, np.int32), flat(left, np.uint64), flat(children, np.int32)
-    _route(flat(codes, np.uint8), *tree, nodes)
-
-
-@kernel
-def _group(nodes, order, offsets):
-    for row in range(nodes.size):
-        if nodes[row] >= 0:
-            offsets[nodes[row] + 1] += 1
-    for node in range(1, offsets.size):
-        offsets[node] += offsets[node - 1]
-    places = offsets.copy()
-    for row in range(nodes.size):
-        node = nodes[row]
-        if node >= 0:
-            order[places[node]] = row
-            places[node] += 1
-
-
-def group(nodes, n_nodes):
-    """Order rows by node, ascending within a node.
-
-    Parameters
-    ----------
-    nodes : ndarray of shape (n_rows,), int32, each row's node, or -1 to leave it out; n_nodes : int
-
-    Returns
-    -------
-    order : ndarray of int32, the rows that are not left out
-    offsets : ndarray of shape (n_nodes + 1,), int64; the rows of node i are order[offsets[i]:offsets[i + 1]]
-    """
-    order, offsets = np.empty(nodes.size, np.int32), np.zeros(n_nodes + 1, np.int64)
-    _group(flat(nodes, np.int32), order, offsets)
-    return order[: offsets[-1]], offsets
-
-
-@kernel
-def _sums(values, order, first, last, result):
-    for node in range(first.size):
-        total = np.int64(0)
-        for i in range(first[node], last[node]):
-            total += values[order[i]]
-        result[node] = total
-
-
-def sums(values, order, first, last):
-    """Add up a number of each row, by node.
-
-    Parameters
-    ----------
-    values : ndarray of shape (n_rows,), int64; order, first, last : as for `build`
-
-    Returns
-    -------
-    result : ndarray of shape (n_nodes,), int64
-    """
-    result = np.empty(len(first), np.int64)
-    _sums(flat(values, np.int64), *_nodes(order, first, last), result)
-    return result
-
-
-def limb(n_rows):
-    """Find how many bits the lower part of a number has in `squares`, when n_rows products are summed at most."""
-    return (_SUM_BITS + 1 - max(int(n_rows), 1).bit_length()) // 2
-
-
-@kernel(inner=True)
-def add_product(a, b, limb, result):
-    """Add a * b to a sum held in three parts, see `squares`."""
-    mask = (np.int64(1) << limb) - np.int64(1)
-    a_high, a_low = a >> limb, a & mask
-    b_high, b_low = b >> limb, b & mask
-    result[0] += a_high * b_high
-    result[1] += a_high * b_low + a_low * b_high
-    result[2] += a_low * b_low
-
-
-@kernel
-def _squares(a, b, limb, order, first, last, result):
-    for node in range(first.size):
-        result[node] = 0
-        for i in range(first[node], last[node]):
-            add_product(a[order[i]], b[order[i]], limb, result[node])
-
-
-def squares(a, b, limb, order, first, last):
-    """Add up the product of two numbers of each row, by node, without rounding.
-
-    Parameters
-    ----------
-    a, b : ndarray of shape (n_rows,), int64, as large as `exponent` allows for
-    limb : int, see `limb`; the same for all shards
-    order, first, last : as for `build`
-
-    Returns
-    -------
-    parts : ndarray of shape (n_nodes, 3), int64, to be added up over shards; `whole` puts them together
-    """
-    parts = np.empty((len(first), 3), np.int64)
-    _squares(flat(a, np.int64), flat(b, np.int64), np.int64(limb), *_nodes(order, first, last), parts)
-    return parts
-
-
-def whole(parts, limb):
-    """Put sums of products together.
-
-    Parameters
-    ----------
-    parts : ndarray of shape (n_nodes, 3), int64, from `squares`; limb : int, the same as there
-
-    Returns
-    -------
-    sums : list of n_nodes Python ints, exact
-    """
-    return [(high << 2 * limb) + (middle << limb) + low for high, middle, low in parts.tolist()]

@@ -34,7 +34,7 @@ class ClusterRounds(Rounds):
     blocks : Blocks of a Dask collection
     place : Cluster
     scratch_bytes_per_row : int
-    partitioning : Partitioning or None, see Holding
+    partitioning, in_any_order : see Holding
 
     Attributes
     ----------
@@ -52,6 +52,7 @@ class ClusterRounds(Rounds):
         place: Cluster,
         scratch_bytes_per_row: int = 0,
         partitioning: Partitioning | None = None,
+        in_any_order: bool = False,
     ):
         super().__init__(blocks)
         self.place = place
@@ -60,7 +61,7 @@ class ClusterRounds(Rounds):
         self._running: list[Any] = []
         self.token = uuid.uuid4().hex[:12]
         self.watch = Watch(place.client, self._is_ours, functools.partial(lost_blocks, blocks, place.client))
-        self.holding = Holding(blocks, place, self.watch, self.token, scratch_bytes_per_row, partitioning)
+        self.holding = Holding(blocks, place, self.watch, self.token, scratch_bytes_per_row, partitioning, in_any_order)
         try:
             self.persevere(lambda: None)
         except BaseException:

@@ -46,11 +46,12 @@ class Holding:
     token : str, in the name of every key of this fit
     scratch_bytes_per_row : int
     partitioning : Partitioning or None, shards that are to stay what they are; None to cut them as workers come and go
+    in_any_order : bool, whether blocks may be lined up by the workers that hold them, so that few of them travel
 
     Attributes
     ----------
     shards : list of Held in row order
-    rows : list of int or None, rows per block as far as known, in row order or as the partitioning lines blocks up
+    rows : list of int or None, rows per block as far as known, in the order in which blocks are lined up
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Holding:
         token: str,
         scratch_bytes_per_row: int,
         partitioning: Partitioning | None = None,
+        in_any_order: bool = False,
     ):
         self.client = place.client
         self.shards: list[Held] = []
@@ -77,7 +79,8 @@ class Holding:
         self._share = memory_share() / (place.count_fits() * per_thread)
         self._threads: dict[str, int] = {}  # of the workers that get shards
         self._has_warned = False
-        self._is_lined_up = False
+        self._in_any_order = in_any_order
+        self._order: list[int] = []  # the block at each place, once they are lined up
         self._crew = Crew(place.client, token)
 
     def load(self) -> None:
@@ -136,14 +139,12 @@ class Holding:
                 block.release()
 
     def _line_up(self, homes: Sequence[str]) -> Sequence[int]:
-        """Return the block at each place, and put the rows into that order."""
-        if self._partitioning is None:
-            return range(len(homes))
-        order = self._partitioning.line_up(homes)
-        if not self._is_lined_up:
-            self.rows = [self.rows[i] for i in order]
-            self._is_lined_up = True
-        return order
+        """Return the block at each place, by the workers that held them at first, and put rows into that order."""
+        if not self._order:
+            numbers = range(len(homes))
+            self._order = sorted(numbers, key=homes.__getitem__) if self._in_any_order else list(numbers)
+            self.rows = [self.rows[i] for i in self._order]
+        return self._order
 
     def _check_memory(self, blocks: Sequence[Any]) -> None:
         """Refuse blocks that share tasks and do not fit: streaming would compute the shared tasks in every round."""

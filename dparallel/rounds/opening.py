@@ -16,7 +16,11 @@ from dparallel.rounds.placing import Partitioning
 
 @contextmanager
 def open_rounds(
-    blocks: Blocks, *, scratch_bytes_per_row: int = 0, partitioning: Partitioning | None = None
+    blocks: Blocks,
+    *,
+    scratch_bytes_per_row: int = 0,
+    partitioning: Partitioning | None = None,
+    in_any_order: bool = False,
 ) -> Iterator[Rounds]:
     """Cut blocks into shards, one per thread that will compute, and open rounds on them.
 
@@ -29,6 +33,9 @@ def open_rounds(
     scratch_bytes_per_row : int, what the partials will keep in shard.scratch, taken off the memory that holds blocks
     partitioning : Partitioning or None, on a cluster: shards that stay what they are whatever workers come and go; None
         to cut them so that every worker has work
+    in_any_order : bool, whether blocks that the cluster holds already may be lined up by the workers that hold them, so
+        that few of them travel: for algorithms to which the order of the rows means nothing. Combination, offsets and
+        row numbers then follow that order.
 
     Yields
     ------
@@ -43,15 +50,18 @@ def open_rounds(
     MemoryBudgetError
         If blocks that depend on each other do not fit into memory.
     """
-    with find(blocks.is_dask) as place, _open_at(place, blocks, scratch_bytes_per_row, partitioning) as rounds:
-        yield rounds
+    with find(blocks.is_dask) as place:
+        if isinstance(place, Cluster):
+            opened: Rounds = ClusterRounds(blocks, place, scratch_bytes_per_row, partitioning, in_any_order)
+        else:
+            opened = _open_here(place, blocks, scratch_bytes_per_row, partitioning)
+        with opened as rounds:
+            yield rounds
 
 
-def _open_at(
-    place: Local | Cluster, blocks: Blocks, scratch_bytes_per_row: int, partitioning: Partitioning | None
-) -> Rounds:
-    if isinstance(place, Cluster):
-        return ClusterRounds(blocks, place, scratch_bytes_per_row, partitioning)
+def _open_here(
+    place: Local, blocks: Blocks, scratch_bytes_per_row: int, partitioning: Partitioning | None
+) -> LocalRounds:
     # threads of this process do not come and go, so one shard per thread will do
     n_shards = partitioning.n_shards if partitioning is not None and partitioning.n_shards else place.n_threads
     if blocks.local is not None:

@@ -18,36 +18,19 @@ class Partitioning:
     per_thread : int, shards per thread of the workers that are there first; more than one leave something to give to
         workers that join
     n_shards : int or None, how many shards instead, as in the fit that is resumed
-    in_any_order : bool, whether blocks may be lined up by the workers that hold them, so that few of them travel: for
-        algorithms to which the order of the rows means nothing
 
     Attributes
     ----------
-    order : list of int, the block at each place, empty until they are lined up first
     ranges : list of (first block, block after the last), empty until the shards are cut first
     """
 
     per_thread: int = 1
     n_shards: int | None = None
-    in_any_order: bool = False
-    order: list[int] = field(default_factory=list, init=False)
     ranges: list[tuple[int, int]] = field(default_factory=list, init=False)
 
     def count(self, n_threads: int) -> int:
         """Return how many shards to cut."""
         return self.n_shards or self.per_thread * n_threads
-
-    def line_up(self, homes: Sequence[str]) -> list[int]:
-        """Return the block at each place, as at the first call wherever the blocks are now.
-
-        Parameters
-        ----------
-        homes : str, the worker that holds each block; empty where none does
-        """
-        if not self.order:
-            numbers = range(len(homes))
-            self.order = sorted(numbers, key=homes.__getitem__) if self.in_any_order else list(numbers)
-        return self.order
 
     def group(self, rows: Sequence[int | None], n_threads: int) -> list[tuple[int, int]]:
         """Return the blocks of each shard, those of the first call whatever the threads are now."""

@@ -28,6 +28,7 @@ class ParallelTree(CallbackSupport, ParallelEstimator):
     """Base of the parallel trees; a class of scikit-learn goes to its right."""
 
     _reads_sparse = True
+    splitter = "best"  # no parameter: scikit-learn 1.7's tags look at it
 
     @with_callbacks
     def fit(self, X, y, sample_weight=None):
@@ -70,7 +71,7 @@ class ParallelTree(CallbackSupport, ParallelEstimator):
         scratch = SCRATCH_BYTES_PER_ROW + blocks.n_features
         callbacks = FitCallbacks(self, X, y, sample_weight, n_starts=1, max_rounds=None)
         listeners = callbacks.listeners(lambda state: self._attributes(grown_so_far(state), plan))
-        with open_rounds(blocks, scratch_bytes_per_row=scratch) as rounds:
+        with open_rounds(blocks, scratch_bytes_per_row=scratch, in_any_order=True) as rounds:
             grown = grow(rounds, plan, listeners)
         for name, value in self._attributes(grown, plan).items():
             setattr(self, name, value)

@@ -73,7 +73,7 @@ class ParallelDecisionTree(ParallelTree, DecisionTreeClassifier):
     max_features_ : int
     n_outputs_ : int, 1
     history_ : list of LevelRecord, one per level
-    n_rounds_ : int, rounds over the data: at most three more than levels, and one where exact_rows is set
+    n_rounds_ : int, rounds over the data: at most three more than levels, where histograms fit into memory
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features,), for dataframes with string column names
 

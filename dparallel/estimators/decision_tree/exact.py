@@ -1,14 +1,15 @@
-"""Small nodes finished exactly: the rows of each go to one worker, which grows the rest by the raw values.
+"""Small nodes finished: the rows of each go to one worker, which grows the rest by codes, or exactly by raw values.
 
-What crosses the network, once and from worker to worker: of each such row a byte per feature that has at most max_bins
-values, 4 bytes per other feature, and its target and weight. The subtrees go to the client.
+What crosses the network, once and from worker to worker: of each such row a byte per feature, 4 where the raw values of
+a feature with many are wanted, and its target and weight. The subtrees go to the client.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from dparallel.estimators.decision_tree.growth import GrowthState
 from dparallel.estimators.decision_tree.held import HeldRows, hold
 from dparallel.estimators.decision_tree.paths import to_single
 from dparallel.estimators.decision_tree.rows import dense_pieces, used
+from dparallel.estimators.decision_tree.settling import Settle, Settled
 from dparallel.estimators.decision_tree.targets import Coded
 from dparallel.estimators.decision_tree.tree import TreeArrays
 from dparallel.place import run_threads
@@ -52,7 +54,7 @@ class Piece:
     Parameters
     ----------
     lengths : ndarray of shape (n_nodes,), int64, rows of each node
-    codes : ndarray of shape (n_rows, n_exact), uint8, of the features whose bins are single values
+    codes : ndarray of shape (n_rows, n_coded), uint8, of all features, or of those whose bins are single values
     raw : ndarray of shape (n_rows, n_others), float32, values of the others
     coded : Coded
     """
@@ -68,32 +70,45 @@ class Piece:
 
 
 @dataclass(frozen=True)
+class Extracted:
+    """What a shard gives: a Piece for each group of nodes, and what else was asked."""
+
+    pieces: Sequence[Piece]
+    settled: Settled | None
+
+
+@dataclass(frozen=True)
 class Extract:
-    """Partial: the rows of small nodes, a Piece for each group of nodes.
+    """Partial: the rows of small nodes.
 
     Parameters
     ----------
     groups : sequence of sequence of SmallNode
+    by_codes : bool, whether raw values are not wanted
+    settle : Settle, which looks at all rows at the same time, or None
     """
 
     groups: Sequence[Sequence[SmallNode]]
+    by_codes: bool
+    settle: Settle | None
 
-    def __call__(self, shard: Shard, state: GrowthState) -> list[Piece]:
+    def __call__(self, shard: Shard, state: GrowthState) -> Extracted:
         with shard.scratch.borrow((state.run, state.round - 1)) as content:
             held: HeldRows = hold(shard, state.coding) if content is None else content
             held.take(state.steps)
-            exact = state.coding.bins.exact
+            coded = state.coding.bins.exact | self.by_codes
             own = [
                 np.concatenate([held.order[held.first[n.place] : held.last[n.place]] for n in g]) for g in self.groups
             ]
-            raw = _raw_values(shard, own, np.flatnonzero(~exact))
+            raw = _raw_values(shard, own, np.flatnonzero(~coded))
             pieces = []
             for group, rows, values in zip(self.groups, own, raw, strict=True):
                 lengths = np.array([held.last[n.place] - held.first[n.place] for n in group])
-                codes = held.codes[rows][:, exact]
+                codes = held.codes[rows] if coded.all() else held.codes[rows][:, coded]
                 pieces.append(Piece(lengths, codes, values, held.coded.at(rows)))
+            found = None if self.settle is None else self.settle.look(shard, held, state)
             shard.scratch.commit((state.run, state.round), held)
-        return pieces
+        return Extracted(pieces, found)
 
 
 def _raw_values(shard: Shard, wanted: Sequence[np.ndarray], features: np.ndarray) -> list[np.ndarray]:
@@ -120,14 +135,16 @@ class Finish:
     Parameters
     ----------
     group : sequence of SmallNode
-    task : Task; rules : kernels.splits.Rules
+    task : Task; rules : kernels.criteria.Rules
     low : ndarray of shape (n_slots,), float32, the values of the bins of exact features
+    by_codes : bool, whether the values of other features are their codes
     """
 
     group: Sequence[SmallNode]
     task: Task
     rules: Any
     low: np.ndarray
+    by_codes: bool
 
     def __call__(self, *pieces: Piece) -> list[TreeArrays]:
         starts = [np.concatenate([[0], np.cumsum(piece.lengths)]) for piece in pieces]
@@ -141,18 +158,23 @@ class Finish:
 
     def _values(self, piece: Piece, rows: slice) -> np.ndarray:
         """Raw values, and for features whose bins are single values these; the codes of categories."""
-        bins, categorical = self.task.bins, self.task.categorical
+        bins = self.task.bins
         codes = piece.codes[rows]
         X = np.empty((len(codes), len(bins.n_values)), np.float32)
-        X[:, ~bins.exact] = piece.raw[rows]
-        for column, f in enumerate(np.flatnonzero(bins.exact)):
-            is_category = categorical is not None and categorical[f]
-            own = self.low[bins.starts[f] : bins.starts[f + 1]].copy()
-            if is_category:
-                own[:] = np.arange(len(own))
-            own[bins.n_values[f] :] = np.nan
-            X[:, f] = own[codes[:, column]]
+        coded = bins.exact | self.by_codes
+        X[:, ~coded] = piece.raw[rows]
+        for column, f in enumerate(np.flatnonzero(coded)):
+            X[:, f] = self._values_of_codes(int(f))[codes[:, column]]
         return X
+
+    def _values_of_codes(self, f: int) -> np.ndarray:
+        """What stands for each code of a feature, float32, NaN for that of missing values."""
+        bins, categorical = self.task.bins, self.task.categorical
+        is_value = bins.exact[f] and not (categorical is not None and categorical[f])
+        own = slice(bins.starts[f], bins.starts[f + 1])
+        values = self.low[own].copy() if is_value else np.arange(own.stop - own.start, dtype=np.float32)
+        values[bins.n_values[f] :] = np.nan
+        return values
 
     def _grow(self, node: SmallNode, X: np.ndarray, coded: Coded) -> TreeArrays:
         task, limits = self.task, self.task.limits
@@ -175,7 +197,7 @@ class Finish:
     def _as_tree(self, subtree: Any) -> TreeArrays:
         task, sums = self.task, None
         if task.second is not None:
-            sums = kernels.histogram.whole(subtree.parts, task.limb)
+            sums = kernels.fixed_point.whole(subtree.parts, task.limb)
         left, right = (subtree.children[:, side].astype(np.int64) for side in (0, 1))
         depth = np.zeros(len(left), np.int64)
         for parent in np.flatnonzero(left >= 0):  # a child's number is larger than its parent's
@@ -186,17 +208,46 @@ class Finish:
             feature=subtree.feature.astype(np.int64),
             threshold=subtree.threshold,
             missing_left=subtree.missing_left,
-            left=subtree.left,
+            left=self._bits(subtree) if self.by_codes else subtree.left,
             statistics=subtree.statistics,
-            impurity=kernels.splits.impurities(subtree.statistics, self.rules, sums, task.second_unit),
+            impurity=kernels.criteria.impurities(subtree.statistics, self.rules, sums, task.second_unit),
             lower=subtree.bounds[:, 0],
             upper=subtree.bounds[:, 1],
             depth=depth,
             improvement=np.where(left >= 0, subtree.improvement, 0.0),
         )
 
+    def _bits(self, subtree: Any) -> np.ndarray:
+        """Codes that go left at each node, uint64 of shape (n_nodes, 4)."""
+        left = subtree.left.copy()
+        for node in np.flatnonzero(subtree.feature >= 0):
+            f = int(subtree.feature[node])
+            if np.isnan(subtree.threshold[node]):
+                continue  # a test of categories has them
+            goes_left = np.full(256, bool(subtree.missing_left[node]))
+            values = self._values_of_codes(f)[: self.task.bins.n_values[f]]
+            goes_left[: len(values)] = values <= subtree.threshold[node]
+            left[node] = np.packbits(goes_left, bitorder="little").view("<u8")
+        return left
 
-def finish_small(rounds: Any, state: GrowthState, numbers: np.ndarray) -> dict[int, TreeArrays]:
+
+@dataclass(frozen=True)
+class Finished:
+    """What finishing nodes has brought.
+
+    Parameters
+    ----------
+    subtrees : dict of node to TreeArrays, whose node 0 is that node
+    settled : Settled of all shards, or None
+    n_bytes : int, what crossed the network: the state, rows that changed the worker, and the subtrees
+    """
+
+    subtrees: dict[int, TreeArrays]
+    settled: Settled | None
+    n_bytes: int
+
+
+def finish_small(rounds: Any, state: GrowthState, numbers: np.ndarray, settle: Settle | None = None) -> Finished:
     """Finish some nodes, each on one worker.
 
     Parameters
@@ -204,23 +255,22 @@ def finish_small(rounds: Any, state: GrowthState, numbers: np.ndarray) -> dict[i
     rounds : Rounds, open, or what stands for them
     state : GrowthState, the last one
     numbers : numbers of the nodes
-
-    Returns
-    -------
-    subtrees : dict of node to TreeArrays, whose node 0 is that node
+    settle : Settle, to be answered in the same pass, or None
     """
     frontier: Any = state.frontier
     groups = _share_out(_small_nodes(frontier, numbers), rounds.n_shards)
-    extract = Extract(groups)
-    finish = [Finish(group, frontier.task, frontier.rules, frontier.low) for group in groups]
+    by_codes = frontier.by_codes
+    extract = Extract(groups, by_codes, settle)
+    finish = [Finish(group, frontier.task, frontier.rules, frontier.low, by_codes) for group in groups]
     if rounds.is_local:
         parts = rounds.collect(extract, state)
-        calls = [partial(grow, *(pieces[i] for pieces in parts)) for i, grow in enumerate(finish)]
-        found = run_threads(calls, rounds.pool)
+        calls = [partial(grow, *(part.pieces[i] for part in parts)) for i, grow in enumerate(finish)]
+        found, answers, n_bytes = run_threads(calls, rounds.pool), [part.settled for part in parts], 0
     else:
-        found = _exchange(rounds, extract, finish, state)
+        found, answers, n_bytes = _exchange(rounds, extract, finish, state)
     pairs = zip(groups, found, strict=True)
-    return {node.number: tree for group, trees in pairs for node, tree in zip(group, trees, strict=True)}
+    subtrees = {node.number: tree for group, trees in pairs for node, tree in zip(group, trees, strict=True)}
+    return Finished(subtrees, None if settle is None else reduce(Settled.add, answers), n_bytes)
 
 
 def _small_nodes(frontier: Frontier, numbers: np.ndarray) -> list[SmallNode]:
@@ -249,10 +299,12 @@ def _share_out(nodes: Sequence[SmallNode], n_groups: int) -> list[list[SmallNode
     return groups
 
 
-def _exchange(rounds: Any, extract: Extract, finish: Sequence[Finish], state: GrowthState) -> list[list[TreeArrays]]:
+def _exchange(
+    rounds: Any, extract: Extract, finish: Sequence[Finish], state: GrowthState
+) -> tuple[list[list[TreeArrays]], list[Any], int]:
     """Let each shard hand the rows of each group to the worker that finishes it; rows do not pass by the client."""
 
-    def once() -> list[list[TreeArrays]]:
+    def once() -> tuple[list[list[TreeArrays]], list[Any], int]:
         rounds.holding.follow(rounds.watch.threads)
         submitted: list[Any] = []
 
@@ -264,27 +316,46 @@ def _exchange(rounds: Any, extract: Extract, finish: Sequence[Finish], state: Gr
 
         try:
             shards = rounds.holding.shards
+            homes = [shard.worker for shard in shards]
             payload = tasks.pack((extract, state))
-            given = submit("wanted", tasks.hold, payload, worker=shards[0].worker)
+            given = submit("wanted", tasks.hold, payload, worker=homes[0])
             parts = [submit("extract", tasks.run_partial, s.future, None, given, worker=s.worker) for s in shards]
-            trees = []
-            for i, grow in enumerate(finish):
-                pieces = [
-                    submit("piece", _pick, part, i, worker=s.worker) for part, s in zip(parts, shards, strict=True)
-                ]
-                trees.append(submit("finish", _run, tasks.pack(grow), *pieces, worker=shards[i % len(shards)].worker))
+            wanted = _hand_over(submit, homes, parts, finish)
+            if extract.settle is not None:
+                wanted += [submit("answer", _answer, part, worker=w) for part, w in zip(parts, homes, strict=True)]
             rounds.watch.look()
-            return rounds.watch.gather(trees)
+            found = rounds.watch.gather(wanted)
         finally:
             for future in submitted:
                 future.release()
+        grown, answers = found[: len(finish)], found[len(finish) :]
+        n_bytes = len(payload) * len(set(homes)) + sum(moved for _, moved in grown) + sum(map(sys.getsizeof, answers))
+        return [trees for trees, _ in grown], answers, n_bytes
 
     return rounds.persevere(once)
 
 
-def _pick(parts: Sequence[Piece], i: int) -> Piece:
-    return parts[i]
+def _hand_over(submit: Any, homes: Sequence[str], parts: Sequence[Any], finish: Sequence[Finish]) -> list[Any]:
+    """Send the pieces of each group to one worker; returns the futures of what _run gives there."""
+    wanted = []
+    for i, grow in enumerate(finish):
+        here = homes[i % len(homes)]
+        pieces = [submit("piece", _pick, part, i, worker=home) for part, home in zip(parts, homes, strict=True)]
+        comes = [home != here for home in homes]
+        wanted.append(submit("finish", _run, tasks.pack(grow), comes, *pieces, worker=here))
+    return wanted
 
 
-def _run(payload: bytes, *pieces: Piece) -> list[TreeArrays]:
-    return tasks.unpack(payload)(*pieces)
+def _pick(part: Extracted, i: int) -> Piece:
+    return part.pieces[i]
+
+
+def _answer(part: Extracted) -> Settled | None:
+    return part.settled
+
+
+def _run(payload: bytes, comes: Sequence[bool], *pieces: Piece) -> tuple[list[TreeArrays], int]:
+    """Grow, and tell how many bytes that moves; comes : which of the pieces are another worker's."""
+    grown = tasks.unpack(payload)(*pieces)
+    rows = sum(sys.getsizeof(piece) for piece, moves in zip(pieces, comes, strict=True) if moves)
+    return grown, len(payload) + rows + sum(tree.nbytes for tree in grown)

@@ -17,10 +17,10 @@ from dparallel.estimators.decision_tree.exact import finish_small
 from dparallel.estimators.decision_tree.frontier import Frontier, Limits, Task
 from dparallel.estimators.decision_tree.growth import CountedRounds, Growth, GrowthState
 from dparallel.estimators.decision_tree.held import Coding
-from dparallel.estimators.decision_tree.history import LevelRecord, by_level, of_finish
+from dparallel.estimators.decision_tree.history import LevelRecord, by_level
 from dparallel.estimators.decision_tree.nodes import PARKED
 from dparallel.estimators.decision_tree.parameters import histogram_bytes
-from dparallel.estimators.decision_tree.settling import settle
+from dparallel.estimators.decision_tree.settling import Settled, open_questions, settled
 from dparallel.estimators.decision_tree.survey import Question, Survey, survey
 from dparallel.estimators.decision_tree.targets import class_targets, number_targets
 from dparallel.estimators.decision_tree.tree import TreeArrays, best_first, depth_first, graft, of_nodes
@@ -63,7 +63,7 @@ class Grown:
     Parameters
     ----------
     arrays : TreeArrays, nodes in scikit-learn's order
-    rules : kernels.splits.Rules; bins : kernels.binning.Bins
+    rules : kernels.criteria.Rules; bins : kernels.binning.Bins
     targets : ClassTargets or NumberTargets
     bounded : bool, whether there are monotonic constraints
     history : list of LevelRecord
@@ -97,47 +97,55 @@ def grow(rounds: Rounds, plan: Plan, listeners: Sequence[Listener] = ()) -> Grow
         uuid.uuid4().hex, 0, Coding(bins, targets), (), start.build, True, task.second, task.limb, start
     )
     outcome = iterate(counted, Growth(), state, max_rounds=sys.maxsize, listeners=listeners)
-    state = settle(counted, outcome.state)
-    return _finished(rounds, state, grown_so_far(state, outcome.history, counted.n_rounds))
+    return _finished(counted, outcome.state, outcome.history)
 
 
-def _finished(rounds: Rounds, state: GrowthState, found: Grown) -> Grown:
-    """The tree with its small nodes finished exactly."""
+def _finished(rounds: Any, state: GrowthState, history: Sequence[RoundRecord]) -> Grown:
+    """Finish small nodes, find thresholds and impurities, and put the nodes in order."""
     frontier: Any = state.frontier
+    tree = of_nodes(frontier.nodes, frontier.order)
     small = np.flatnonzero(frontier.nodes.status == PARKED)
-    if not len(small):
-        return found
-    started = perf_counter()
-    subtrees = finish_small(rounds, state, small)
-    arrays = depth_first(graft(of_nodes(frontier.nodes, None), subtrees))
-    moved = 0 if rounds.is_local else sum(tree.statistics.nbytes for tree in subtrees.values())
-    record = of_finish(found.history, subtrees.values(), perf_counter() - started, moved)
-    return replace(found, arrays=arrays, history=[*found.history, record], n_rounds=found.n_rounds + 1)
+    seconds, moved, n_more = 0.0, 0, 0
+    if len(small):
+        started = perf_counter()
+        # exact subtrees have their thresholds; those grown by codes are settled below, with all the others
+        questions = None if frontier.by_codes else open_questions(state, tree)
+        found = finish_small(rounds, state, small, questions)
+        tree = graft(settled(state, tree, found.settled), found.subtrees)
+        seconds, moved, n_more = perf_counter() - started, found.n_bytes, 1
+        state = replace(state, round=state.round + 1)
+    if frontier.by_codes or not len(small):
+        questions = open_questions(state, tree)
+        tree = settled(state, tree, None if questions is None else rounds.reduce(questions, Settled.add, state))
+    records = by_level(history, frontier, tree, (seconds, moved))
+    return _put_in_order(state, tree, records, rounds.n_rounds + n_more)
 
 
-def grown_so_far(state: GrowthState, history: Sequence[RoundRecord] = (), n_rounds: int = 0) -> Grown:
-    """What the driver knows of the tree, perhaps in the middle of growth; nodes that are not split are its leaves."""
+def grown_so_far(state: GrowthState) -> Grown:
+    """What the driver knows of the tree in the middle of growth; nodes that are not split are its leaves."""
     frontier: Any = state.frontier
-    arrays = of_nodes(frontier.nodes, frontier.order)
-    arrays = depth_first(arrays) if frontier.order is None else best_first(arrays, frontier.order)
-    task = frontier.task
-    records = by_level(history, frontier)
-    bounded = task.constraint is not None
-    return Grown(arrays, frontier.rules, task.bins, state.coding.targets, bounded, records, n_rounds)
+    return _put_in_order(state, of_nodes(frontier.nodes, frontier.order), [], 0)
+
+
+def _put_in_order(state: GrowthState, tree: TreeArrays, history: list[LevelRecord], n_rounds: int) -> Grown:
+    frontier: Any = state.frontier
+    arrays = depth_first(tree) if frontier.order is None else best_first(tree, frontier.order)
+    task, targets = frontier.task, state.coding.targets
+    return Grown(arrays, frontier.rules, task.bins, targets, task.constraint is not None, history, n_rounds)
 
 
 def _rules(plan: Plan, targets: Any, limits: Limits) -> Any:
-    splits = kernels.splits
-    criteria = {
-        "gini": splits.GINI,
-        "entropy": splits.ENTROPY,
-        "log_loss": splits.ENTROPY,
-        "squared_error": splits.SQUARED_ERROR,
-        "friedman_mse": splits.SQUARED_ERROR,  # as in scikit-learn since 1.9
-        "poisson": splits.POISSON,
+    criteria = kernels.criteria
+    numbers = {
+        "gini": criteria.GINI,
+        "entropy": criteria.ENTROPY,
+        "log_loss": criteria.ENTROPY,
+        "squared_error": criteria.SQUARED_ERROR,
+        "friedman_mse": criteria.SQUARED_ERROR,  # as in scikit-learn since 1.9
+        "poisson": criteria.POISSON,
     }
-    return splits.Rules(
-        criterion=criteria[plan.criterion],
+    return criteria.Rules(
+        criterion=numbers[plan.criterion],
         n_classes=len(targets.classes),
         weighted=targets.weighted,
         weight_unit=2.0 ** -(targets.weight_power or 0),
@@ -151,6 +159,7 @@ def _task(rounds: Rounds, plan: Plan, found: Survey, targets: Any, bins: Any, co
     n_statistics = kernels.histogram.n_statistics(len(targets.classes), targets.weighted)
     item_bytes = 4 if plan.has_classes and not targets.weighted else 8
     node_bytes = int(bins.starts[-1]) * n_statistics * item_bytes
+    row_bytes = rounds.blocks.n_features + (4 if plan.has_classes else 16) + 8 * targets.weighted
     limit = histogram_bytes()
     second, second_unit = None, 1.0
     if not plan.has_classes:
@@ -162,13 +171,19 @@ def _task(rounds: Rounds, plan: Plan, found: Survey, targets: Any, bins: Any, co
         limits=plan.limits(found.n_rows),
         constraint=constraint,
         categorical=plan.categorical,
-        key=kernels.splits.root_key(plan.seed),
+        key=kernels.feature_draws.root_key(plan.seed),
         second_unit=second_unit,
-        limb=kernels.histogram.limb(found.n_used),
+        limb=kernels.fixed_point.limb(found.n_used),
         second=second,
         nodes_per_round=max(1, limit // max(1, node_bytes * _shards_together(rounds))),
         kept_bytes=limit,
+        small_rows=node_bytes // row_bytes,
+        rest_rows=limit // row_bytes * _count_processes(rounds),
     )
+
+
+def _count_processes(rounds: Any) -> int:
+    return 1 if rounds.is_local else max(1, len(rounds.holding.threads))
 
 
 def _shards_together(rounds: Any) -> int:

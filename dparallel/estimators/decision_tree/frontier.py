@@ -11,7 +11,10 @@ from dparallel import kernels
 from dparallel.estimators.decision_tree.best_first import choose_order
 from dparallel.estimators.decision_tree.held import Step
 from dparallel.estimators.decision_tree.nodes import LEAF, OPEN, PARKED, READY, SPLIT, Nodes
+from dparallel.estimators.decision_tree.searching import search_splits
 
+_LEVELS_WORTH_IT = 3
+_MANY_LEVELS = 64
 _DONE = "No node is left to split."
 _NO_PLACES = np.empty(0, np.int32)
 
@@ -50,10 +53,12 @@ class Task:
     categorical : ndarray of shape (n_features,), bool, or None
     key : uint64, of the root
     second_unit : float, what an integer 1 stands for in the second sums
-    limb : int, see kernels.histogram.squares
+    limb : int, see kernels.fixed_point.squares
     second : "squares", "deviance" or None
     nodes_per_round : int, the most histograms that a round brings
     kept_bytes : int, the most memory for histograms that wait for their children's
+    small_rows : int, a node of so many rows has codes of fewer bytes than its histogram
+    rest_rows : int, rows of so many may change the worker
     """
 
     bins: Any
@@ -66,6 +71,8 @@ class Task:
     second: str | None
     nodes_per_round: int
     kept_bytes: int
+    small_rows: int = 0
+    rest_rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ class Frontier:
     Parameters
     ----------
     task : Task
-    rules : kernels.splits.Rules, the weights of all rows filled in after the first round
+    rules : kernels.criteria.Rules, the weights of all rows filled in after the first round
     nodes : Nodes
     live : ndarray of int32, the live nodes by place, see held.Step
     fresh : ndarray of int32, nodes that the last step made, and whose second sums the next round brings
@@ -87,6 +94,7 @@ class Frontier:
     levels : number of the level that each round so far belonged to, the root's being 0
     order : ndarray of int32, nodes in the order in which best-first growth splits them; None without max_leaf_nodes
     low, high : ndarray of shape (n_slots,), float32, extreme values of the bins
+    by_codes : bool, whether the parked nodes are finished by their rows' codes, and not by raw values
     reason : str, why growth has ended, or None
     """
 
@@ -104,6 +112,7 @@ class Frontier:
     order: np.ndarray | None = None
     low: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
     high: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
+    by_codes: bool = False
     reason: str | None = None
 
     @classmethod
@@ -142,16 +151,16 @@ class Frontier:
         return found._advance()
 
     def _learn_root(self, part: Any) -> Frontier:
-        splits, limits = kernels.splits, self.task.limits
+        criteria, limits = kernels.criteria, self.task.limits
         statistics = kernels.histogram.totals(part.histograms, self.task.bins)
         rules = self.rules._replace(total_weight=1.0)
-        weight = float(splits.weights(statistics, rules)[0])
+        weight = float(criteria.weights(statistics, rules)[0])
         rules = rules._replace(total_weight=weight, min_weight=limits.min_weight_fraction * weight)
         nodes = self.nodes.put(
-            np.array([0]), statistics=statistics, rows=splits.counts(statistics, rules), weight=weight
+            np.array([0]), statistics=statistics, rows=criteria.counts(statistics, rules), weight=weight
         )
         if self.task.second is None:
-            nodes = nodes.put(np.array([0]), impurity=splits.impurities(statistics, rules))
+            nodes = nodes.put(np.array([0]), impurity=criteria.impurities(statistics, rules))
         found = replace(self, rules=rules, nodes=nodes, low=part.low, high=part.high)
         return replace(found, nodes=nodes.put(np.array([0]), status=found._status(nodes)))
 
@@ -160,11 +169,11 @@ class Frontier:
         if not len(second):
             return self
         squares = self.task.second == "squares"
-        sums = kernels.histogram.whole(second, self.task.limb) if squares else second[:, 0].tolist()
+        sums = kernels.fixed_point.whole(second, self.task.limb) if squares else second[:, 0].tolist()
         statistics = self.nodes.statistics[self.fresh]
-        impurity = kernels.splits.impurities(statistics, self.rules, sums, self.task.second_unit)
+        impurity = kernels.criteria.impurities(statistics, self.rules, sums, self.task.second_unit)
         nodes = self.nodes.put(self.fresh, impurity=impurity)
-        pure = self.fresh[impurity <= kernels.splits.EPSILON]
+        pure = self.fresh[impurity <= kernels.criteria.EPSILON]
         return replace(self, nodes=nodes.put(pure, status=LEAF))
 
     def _histograms(self, built: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -174,9 +183,11 @@ class Frontier:
         if not len(paired):
             return numbers, built
         parent = self._parents()
-        rest = np.stack([self.kept[int(parent[node])] for node in numbers[paired]])
-        rest -= built[paired]
-        return np.concatenate([numbers, siblings[paired]]), np.concatenate([built, rest])
+        known = np.empty((len(built) + len(paired), *built.shape[1:]), built.dtype)
+        known[: len(built)] = built
+        for at, i in enumerate(paired.tolist(), len(built)):
+            np.subtract(self.kept[int(parent[numbers[i]])], built[i], out=known[at])
+        return np.concatenate([numbers, siblings[paired]]), known
 
     def _parents(self) -> np.ndarray:
         nodes = self.nodes
@@ -197,7 +208,7 @@ class Frontier:
             numbers, histograms = numbers[wanted], histograms[wanted]
         nodes = self.nodes
         bounds = np.column_stack([nodes.lower[numbers], nodes.upper[numbers]])
-        found = kernels.splits.best(
+        found = search_splits(
             histograms,
             task.bins,
             self.low,
@@ -208,7 +219,7 @@ class Frontier:
             categorical=task.categorical,
             keys=nodes.key[numbers] if self.rules.max_features < len(task.bins.n_values) else None,
         )
-        too_little = found.improvement + kernels.splits.EPSILON < task.limits.min_impurity_decrease
+        too_little = found.improvement + kernels.criteria.EPSILON < task.limits.min_impurity_decrease
         ready = (found.feature >= 0) & ~too_little
         names = ("feature", "threshold", "missing_left", "left", "left_statistics", "improvement", "middle")
         nodes = nodes.put(numbers[ready], **{name: getattr(found, name)[ready] for name in names}, status=READY)
@@ -229,6 +240,7 @@ class Frontier:
         places = np.flatnonzero(np.isin(self.live, chosen)).astype(np.int32)
         parents = self.live[places]
         found = replace(self, nodes=self._with_children(parents), order=order, level=self.level + 1)
+        found = found._park_small()
         children = found.nodes.children(parents)
         pairs = found._pairs(parents)
         after = np.concatenate([np.delete(self.live, places), children])
@@ -240,6 +252,33 @@ class Frontier:
         kept.update({node: self.kept[node] for node in self.kept if found.nodes.status[node] == READY})
         found = replace(found, live=after[keep], fresh=children, step=step, kept=kept)
         return found._ask(pairs) if len(pairs) else found._end()
+
+    def _park_small(self) -> Frontier:
+        """Set small nodes apart, to be finished at once on the workers: their rows' codes are less than histograms.
+
+        The tree is the same either way. Finishing takes two rounds; so that these are never more than levels would
+        take, nodes near the largest depth are set apart only where all that are left are small.
+        """
+        task, limits, nodes = self.task, self.task.limits, self.nodes
+        rest = np.flatnonzero(nodes.status == OPEN)
+        small = rest[nodes.rows[rest] <= task.small_rows]
+        if limits.exact_rows or limits.max_leaf_nodes is not None or not len(small):
+            return self
+        levels_left = limits.max_depth - int(nodes.depth[rest].max())
+        n_rows = int(nodes.rows[small].sum() + nodes.rows[nodes.status == PARKED].sum())
+        worth_it = levels_left >= (_LEVELS_WORTH_IT if len(small) == len(rest) else _MANY_LEVELS)
+        if not worth_it or n_rows > task.rest_rows or self._has_close_bins():
+            return self
+        return replace(self, nodes=nodes.put(small, status=PARKED), by_codes=True)
+
+    def _has_close_bins(self) -> bool:
+        """Whether values of neighbouring bins are so close that splits do not part them; codes would not show that."""
+        bins = self.task.bins
+        feature = np.repeat(np.arange(len(bins.n_values)), np.diff(bins.starts))
+        full = np.flatnonzero(np.isfinite(self.low) & ~bins.exact[feature])
+        same = feature[full[1:]] == feature[full[:-1]]
+        close = self.low[full[1:]] <= self.high[full[:-1]] + kernels.splits.LEAST_STEP
+        return bool((same & close).any())
 
     def _end(self) -> Frontier:
         """Nothing is left to be learned about the nodes of the last step; are there others?"""
@@ -258,18 +297,18 @@ class Frontier:
 
     def _with_children(self, parents: np.ndarray) -> Nodes:
         """The nodes, with children of those that are split now."""
-        splits, nodes = kernels.splits, self.nodes
+        criteria, nodes = kernels.criteria, self.nodes
         n_before, n_new = len(nodes), 2 * len(parents)
         new = Nodes.blank(n_new, nodes.statistics.shape[1])
         left, right = slice(0, n_new, 2), slice(1, n_new, 2)
         new.depth[:] = np.repeat(nodes.depth[parents] + 1, 2)
-        new.key[left], new.key[right] = splits.child_keys(nodes.key[parents])
+        new.key[left], new.key[right] = kernels.feature_draws.child_keys(nodes.key[parents])
         new.statistics[left] = nodes.left_statistics[parents]
         new.statistics[right] = nodes.statistics[parents] - nodes.left_statistics[parents]
-        new.rows[:] = splits.counts(new.statistics, self.rules)
-        new.weight[:] = splits.weights(new.statistics, self.rules)
+        new.rows[:] = criteria.counts(new.statistics, self.rules)
+        new.weight[:] = criteria.weights(new.statistics, self.rules)
         if self.task.second is None:
-            new.impurity[:] = splits.impurities(new.statistics, self.rules)
+            new.impurity[:] = criteria.impurities(new.statistics, self.rules)
         self._bound(parents, new, left, right)
         new.status[:] = self._status(new)
         made = nodes.append(new)
@@ -296,7 +335,7 @@ class Frontier:
         leaf = nodes.depth >= limits.max_depth
         leaf |= nodes.rows < max(limits.min_samples_split, 2 * limits.min_samples_leaf)
         leaf |= nodes.weight < 2 * rules.min_weight
-        leaf |= nodes.impurity <= kernels.splits.EPSILON  # NaN, not known yet, is not
+        leaf |= nodes.impurity <= kernels.criteria.EPSILON  # NaN, not known yet, is not
         small = nodes.rows <= limits.exact_rows
         return np.where(leaf, LEAF, np.where(small, PARKED, OPEN)).astype(np.uint8)
 

@@ -1,7 +1,7 @@
 """Rounds of growth: workers split the rows of nodes and add up histograms, the driver chooses splits.
 
 What crosses the network per round: the splits so far and the bins to each worker, and from each worker the histograms
-of the smaller of each two siblings, n_slots * n_statistics numbers of 4 bytes for counts of classes and else of 8.
+of the smaller of each two siblings, n_slots * n_statistics numbers of 4 bytes, or 8 where these do not hold them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dparallel import kernels
 from dparallel.blocks.shards import Shard
 from dparallel.estimators.decision_tree.frontier import Frontier
 from dparallel.estimators.decision_tree.held import Coding, HeldRows, Step, hold
+from dparallel.estimators.decision_tree.travelling import put_together, take_apart
 from dparallel.rounds import Algorithm, Rounds
 
 
@@ -31,7 +32,7 @@ class GrowthState:
     build : ndarray of int32, places of the live nodes whose histograms the next round brings
     has_fresh : bool, whether the next round is the first one after a step, or of all
     second : "squares", "deviance" or None, what is added up over the rows of new nodes beside the histograms
-    limb : int, see kernels.histogram.squares
+    limb : int, see kernels.fixed_point.squares
     frontier : Frontier, the driver's; it does not travel
     """
 
@@ -58,12 +59,14 @@ class Part:
     histograms : ndarray of shape (n_built, n_slots, n_statistics), int32 or int64
     second : ndarray of shape (n_fresh, 3) or (n_fresh, 1), int64, of shape (0, 1) where not asked for
     low, high : ndarray of shape (n_slots,), float32, extreme values of the bins, of shape (0,) after the first round
+    moved_bytes : int, in how many bytes it came from another process, 0 where it did not
     """
 
     histograms: np.ndarray
     second: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    moved_bytes: int = 0
 
     def add(self, other: Part) -> Part:
         """What a round brings of both sets of rows."""
@@ -77,7 +80,16 @@ class Part:
     def __sizeof__(self) -> int:
         # Dask's workers, and the record of what was moved, account for a part by this
         arrays = (self.histograms, self.second, self.low, self.high)
-        return object.__sizeof__(self) + sum(array.nbytes for array in arrays)
+        return object.__sizeof__(self) + (self.moved_bytes or sum(array.nbytes for array in arrays))
+
+    def __reduce__(self) -> Any:
+        return _received, (take_apart(self.histograms), self.second, self.low, self.high)
+
+
+def _received(histograms: list[np.ndarray], second: np.ndarray, low: np.ndarray, high: np.ndarray) -> Part:
+    """A part that has travelled."""
+    moved_bytes = sum(array.nbytes for array in (*histograms, second, low, high))
+    return Part(put_together(histograms, 3), second, low, high, moved_bytes)
 
 
 def grow_shard(shard: Shard, state: GrowthState) -> Part:
@@ -106,12 +118,12 @@ def _histograms(held: HeldRows, state: GrowthState) -> np.ndarray:
 
 def add_second(held: HeldRows, state: GrowthState) -> np.ndarray:
     """What impurities need beside the histograms: sums over the rows of the nodes that the last step made."""
-    histogram, coded = kernels.histogram, held.coded
+    fixed_point, coded = kernels.fixed_point, held.coded
     if state.second is None or not state.has_fresh:
         return np.empty((0, 1), np.int64)
     if state.second == "deviance":
-        return histogram.sums(coded.second, held.order, *held.fresh)[:, None]
-    return histogram.squares(coded.rows.moment, coded.target, state.limb, held.order, *held.fresh)
+        return fixed_point.sums(coded.second, held.order, *held.fresh)[:, None]
+    return fixed_point.squares(coded.rows.moment, coded.target, state.limb, held.order, *held.fresh)
 
 
 def _extremes(held: HeldRows, state: GrowthState) -> tuple[np.ndarray, np.ndarray]:

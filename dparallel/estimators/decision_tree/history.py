@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dparallel.estimators.decision_tree.nodes import SPLIT
+from dparallel.estimators.decision_tree.tree import TreeArrays
 from dparallel.records import RoundRecord
 
 
@@ -23,46 +23,38 @@ class LevelRecord(RoundRecord):
     change : float, by how much its splits made that smaller
     seconds : float; bytes_moved : int, of all its rounds together
     n_splits : int, nodes of the level that were split
-    n_rounds : int, more than 1 where its histograms did not fit into memory at once
-
-    The last record is that of the nodes that were finished exactly, where there are such.
+    n_rounds : int, more than 1 where its histograms did not fit into memory at once. The levels of nodes that were
+        finished together share one round: the first of these levels has it, with its seconds and bytes.
     """
 
     n_splits: int
     n_rounds: int
 
 
-def of_finish(history: Sequence[LevelRecord], subtrees: Any, seconds: float, bytes_moved: int) -> LevelRecord:
-    """The record of the round in which small nodes were finished; subtrees : TreeArrays of each."""
-    change = float(sum(tree.improvement.sum() for tree in subtrees))
-    n_splits = sum(int((tree.left_child >= 0).sum()) for tree in subtrees)
-    last = history[-1]
-    objective = None if last.objective is None else last.objective - change
-    return LevelRecord(last.round + 1, objective, change, seconds, bytes_moved, n_splits, 1)
+def by_level(
+    history: Sequence[RoundRecord], frontier: Any, tree: TreeArrays, finish: tuple[float, int] = (0.0, 0)
+) -> list[LevelRecord]:
+    """Put the records of rounds together, a record per level of the tree.
 
-
-def by_level(history: Sequence[RoundRecord], frontier: Any) -> list[LevelRecord]:
-    """Put the records of rounds together; frontier : Frontier, the last one."""
-    nodes, levels = frontier.nodes, np.array(frontier.levels)
-    split = nodes.status == SPLIT
+    Parameters
+    ----------
+    history : records of the rounds of growth
+    frontier : Frontier, the last one
+    tree : TreeArrays, its first nodes being the frontier's
+    finish : seconds and bytes of the round in which small nodes were finished; the first of its levels gets them
+    """
+    level = np.where(tree.left_child >= 0, tree.depth, -1)
     if frontier.order is not None:
-        split = np.isin(np.arange(len(nodes)), frontier.order)
-    impurity = float(nodes.impurity[0])
+        level[: len(frontier.nodes)] = np.where(level >= 0, frontier.nodes.split_level, -1)
+    rounds, impurity = np.array(frontier.levels, int), float(tree.impurity[0])
     records = []
-    for level in range(int(levels.max(initial=0)) + 1):
-        own = [record for record, number in zip(history, levels) if number == level]
-        here = split & (nodes.split_level == level)
-        change = float(nodes.improvement[here].sum())
+    for number in range(max(level.max(initial=0), rounds.max(initial=0)) + 1):
+        own = [record for record, here in zip(history, rounds) if here == number]
+        seconds, moved = (sum(r.seconds for r in own), sum(r.bytes_moved for r in own)) if own else finish
+        n_rounds = len(own) or int(seconds > 0)
+        finish = finish if own else (0.0, 0)
+        change = float(tree.improvement[level == number].sum())
         impurity -= change
-        records.append(
-            LevelRecord(
-                level + 1,
-                impurity,
-                change,
-                sum(record.seconds for record in own),
-                sum(record.bytes_moved for record in own),
-                int(here.sum()),
-                len(own),
-            )
-        )
+        n_splits = int((level == number).sum())
+        records.append(LevelRecord(number + 1, impurity, change, seconds, moved, n_splits, n_rounds))
     return records

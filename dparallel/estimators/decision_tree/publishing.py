@@ -36,12 +36,12 @@ def publish(
     Parameters
     ----------
     arrays : TreeArrays, in the order of nodes that the Tree is to have
-    rules : kernels.splits.Rules; bins : kernels.binning.Bins
+    rules : kernels.criteria.Rules; bins : kernels.binning.Bins
     categorical : ndarray of shape (n_features,), bool, or None
     shift : float, was subtracted from the targets
     bounded : bool, whether there are monotonic constraints
     """
-    splits = kernels.splits
+    criteria = kernels.criteria
     n_features = len(bins.n_values)
     feature, threshold = arrays.feature.copy(), arrays.threshold.copy()
     subsets: dict[tuple[int, bytes], int] = {}
@@ -58,8 +58,8 @@ def publish(
         "feature": feature,
         "threshold": threshold,
         "impurity": arrays.impurity,
-        "n_node_samples": splits.counts(arrays.statistics, rules),
-        "weighted_n_node_samples": splits.weights(arrays.statistics, rules),
+        "n_node_samples": criteria.counts(arrays.statistics, rules),
+        "weighted_n_node_samples": criteria.weights(arrays.statistics, rules),
         "missing_go_to_left": arrays.missing_left,
     }
     values = node_values(arrays, rules, shift=shift, bounded=bounded)
@@ -71,7 +71,7 @@ def publish(
 
 def node_values(arrays: TreeArrays, rules: Any, *, shift: float, bounded: bool) -> np.ndarray:
     """Class shares or means of all nodes: float64 of shape (n_nodes, n_classes or 1)."""
-    values = kernels.splits.values(arrays.statistics, rules)
+    values = kernels.criteria.values(arrays.statistics, rules)
     if bounded:  # as scikit-learn: the share of the first of two classes, or the mean, stays within its bounds
         values[:, 0] = np.clip(values[:, 0], arrays.lower, arrays.upper)
         if rules.n_classes:

@@ -1,4 +1,4 @@
-"""The round after growth: thresholds half-way between the values that a node really has, impurities of the last leaves.
+"""After growth: thresholds half-way between the values that a node really has, and impurities of the last leaves.
 
 What crosses the network: the splits to each worker, and two float32 per node back from each shard.
 """
@@ -12,10 +12,10 @@ import numpy as np
 
 from dparallel import kernels
 from dparallel.blocks.shards import Shard
-from dparallel.estimators.decision_tree.frontier import Frontier
 from dparallel.estimators.decision_tree.growth import GrowthState, add_second
 from dparallel.estimators.decision_tree.held import HeldRows, hold
 from dparallel.estimators.decision_tree.rows import dense_pieces, used
+from dparallel.estimators.decision_tree.tree import TreeArrays
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Settled:
 
 
 @dataclass(frozen=True)
-class _Settle:
+class Settle:
     """Partial: walk a shard's rows down the tree.
 
     feature, left, children : of the tree's nodes, see kernels.boundaries.Boundaries; feature is of shape (0,) where no
@@ -60,13 +60,16 @@ class _Settle:
         with shard.scratch.borrow((state.run, state.round - 1)) as content:
             held: HeldRows = hold(shard, state.coding) if content is None else content
             held.take(state.steps)
-            bins = state.coding.bins
-            found = kernels.boundaries.Boundaries(self.feature, self.left, self.children, bins.n_values)
-            if len(self.feature):
-                self._walk(shard, held, found)
-            part = Settled(found.highest, found.lowest, add_second(held, state))
+            part = self.look(shard, held, state)
             shard.scratch.commit((state.run, state.round), held)
         return part
+
+    def look(self, shard: Shard, held: HeldRows, state: GrowthState) -> Settled:
+        """What the shard's rows tell; all steps have been taken."""
+        found = kernels.boundaries.Boundaries(self.feature, self.left, self.children, state.coding.bins.n_values)
+        if len(self.feature):
+            self._walk(shard, held, found)
+        return Settled(found.highest, found.lowest, add_second(held, state))
 
     def _walk(self, shard: Shard, held: HeldRows, found: Any) -> None:
         weight, before = held.coded.rows.weight, 0
@@ -80,31 +83,37 @@ class _Settle:
             before += rows.n_rows
 
 
-def settle(rounds: Any, state: GrowthState) -> GrowthState:
-    """Find what growth has left open about the nodes, in one round, or in none where nothing is.
+def open_questions(state: GrowthState, tree: TreeArrays) -> Settle | None:
+    """What growth has left open about the nodes: the partial that finds it out, or None where there is nothing.
 
-    Returns
-    -------
-    state : GrowthState, for a further round
+    Parameters
+    ----------
+    tree : TreeArrays, whose first nodes are the frontier's
     """
     frontier: Any = state.frontier
-    nodes, bins, categorical = frontier.nodes, frontier.task.bins, frontier.task.categorical
-    feature = nodes.feature
-    split = np.flatnonzero((nodes.left_child >= 0) & np.isfinite(nodes.threshold))
-    coarse = split[~bins.exact[feature[split]]]
-    if categorical is not None:
-        coarse = coarse[~categorical[feature[coarse]]]
-    open_ = state.second is not None and np.isnan(nodes.impurity).any()
-    if not len(coarse) and not open_:
-        return state
-    children = np.column_stack([nodes.left_child, nodes.right_child])
-    walked = np.where(nodes.left_child >= 0, feature, -1) if len(coarse) else feature[:0]
-    partial = _Settle(walked, nodes.left[: len(walked)], children[: len(walked)])
-    found = rounds.reduce(partial, Settled.add, state)
-    threshold = found.highest[coarse].astype(np.float64) / 2.0 + found.lowest[coarse].astype(np.float64) / 2.0
-    return replace(state, round=state.round + 1, frontier=_filled(frontier, coarse, threshold, found.second))
+    fresh = frontier.nodes.impurity[frontier.fresh]
+    coarse = _coarse(frontier, tree)
+    if not len(coarse) and not (state.second is not None and np.isnan(fresh).any()):
+        return None
+    n_walked = len(tree) if len(coarse) else 0
+    children = np.column_stack([tree.left_child, tree.right_child])
+    return Settle(tree.feature[:n_walked], tree.left[:n_walked], children[:n_walked])
 
 
-def _filled(frontier: Frontier, coarse: np.ndarray, threshold: np.ndarray, second: np.ndarray) -> Frontier:
-    known = replace(frontier, nodes=frontier.nodes.put(coarse, threshold=threshold))
-    return known.learn_second(second)
+def _coarse(frontier: Any, tree: TreeArrays) -> np.ndarray:
+    """Nodes whose thresholds the codes do not tell."""
+    bins, categorical = frontier.task.bins, frontier.task.categorical
+    split = np.flatnonzero((tree.left_child >= 0) & np.isfinite(tree.threshold))
+    coarse = split[~bins.exact[tree.feature[split]]]
+    return coarse if categorical is None else coarse[~categorical[tree.feature[coarse]]]
+
+
+def settled(state: GrowthState, tree: TreeArrays, found: Settled | None) -> TreeArrays:
+    """The tree with its thresholds and impurities; found : what Settle brought of all shards, None if not asked."""
+    if found is None:
+        return tree
+    frontier: Any = state.frontier
+    coarse, threshold, impurity = _coarse(frontier, tree), tree.threshold.copy(), tree.impurity.copy()
+    threshold[coarse] = found.highest[coarse].astype(np.float64) / 2.0 + found.lowest[coarse].astype(np.float64) / 2.0
+    impurity[frontier.fresh] = frontier.learn_second(found.second).nodes.impurity[frontier.fresh]
+    return replace(tree, threshold=threshold, impurity=impurity)

@@ -30,24 +30,15 @@ class Columns:
     Parameters
     ----------
     distinct : kernels.binning.Distinct
-    spans : dict of column to kernels.quantile.Spans, for the columns of more values than are told apart
-    bits : int, see Spans
+    spans : kernels.quantile.Spans
     """
 
     distinct: Any
-    spans: dict[int, Any]
-    bits: int
+    spans: Any
 
     def merge(self, other: Columns) -> Columns:
         """What is known of both sets of rows."""
-        distinct = self.distinct.merge(other.distinct)
-        spans = {int(f): self._spans_of(int(f)).merge(other._spans_of(int(f))) for f in np.flatnonzero(distinct.over)}
-        return Columns(distinct, spans, self.bits)
-
-    def _spans_of(self, f: int) -> Any:
-        if f in self.spans:
-            return self.spans[f]
-        return kernels.quantile.Spans.of_values(self.distinct.values(f), self.bits)
+        return Columns(self.distinct.merge(other.distinct), self.spans.merge(other.spans))
 
 
 @dataclass(frozen=True)
@@ -95,10 +86,8 @@ class Survey:
         )
 
     def __sizeof__(self) -> int:
-        spans = sum(
-            span.buckets.nbytes + span.lowest.nbytes + span.highest.nbytes for span in self.columns.spans.values()
-        )
-        return object.__sizeof__(self) + spans + 8 * self.columns.distinct.limit * len(self.columns.distinct.over)
+        distinct = self.columns.distinct
+        return object.__sizeof__(self) + self.columns.spans.nbytes + 4 * distinct.limit * len(distinct.over)
 
     @property
     def weight_bits(self) -> int:
@@ -155,17 +144,17 @@ def survey_shard(shard: Shard, question: Question) -> Survey:
         weight += (rows.n_rows << _UNIT_BITS) if rows.sample_weight is None else exact_sum(rows.sample_weight)
         if rows.n_rows:
             largest = max(largest, 1.0 if rows.sample_weight is None else float(rows.sample_weight.max()))
-    spans = {int(f): spread.column(int(f)) for f in np.flatnonzero(distinct.over)}
-    return Survey(n_rows, n_used, weight, largest, Columns(distinct, spans, spread.bits), target)
+    return Survey(n_rows, n_used, weight, largest, Columns(distinct, spread.spans()), target)
 
 
 def _scan(rows: Block, distinct: Any, spread: Any) -> None:
-    for _, X in dense_pieces(rows.X):
+    for start, X in dense_pieces(rows.X):
         distinct.scan(X)
         if distinct.infinite.any():
             raise DataError("Input X contains infinity or a value too large for dtype('float32').")
         X = kernels.layouts.readable(X)
-        spread.scan(kernels.layouts.layout(X), X.shape[0])
+        weights = None if rows.sample_weight is None else rows.sample_weight[start : start + X.shape[0]]
+        spread.scan(kernels.layouts.layout(X), X.shape[0], weights)
     if hasattr(rows.X, "indptr") and np.isnan(rows.X.data).any():
         raise DataError("Input X contains NaN. A missing value is only read in dense data: give X.toarray().")
 

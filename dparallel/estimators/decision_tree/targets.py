@@ -76,14 +76,14 @@ class ClassTargets:
 
     def code(self, y: np.ndarray, sample_weight: np.ndarray | None) -> Coded:
         """Code the targets of a block; sample_weight : float64, above 0, or None."""
-        histogram = kernels.histogram
+        histogram, fixed_point = kernels.histogram, kernels.fixed_point
         codes = encode(self.classes, y)
         weight = histogram.NONE_64
         if self.weight_power is not None:
             real = np.ones(len(codes)) if self.class_weight is None else self.class_weight[codes]
             real = real if sample_weight is None else real * sample_weight
             # a tiny weight is no weight of 0, which a class_weight may give
-            weight = np.where(real > 0, np.maximum(histogram.fixed(real, self.weight_power), 1), 0)
+            weight = np.where(real > 0, np.maximum(fixed_point.fixed(real, self.weight_power), 1), 0)
         rows = histogram.Rows(codes.astype(np.int32), weight, histogram.NONE_64)
         return Coded(rows, histogram.NONE_64, histogram.NONE_64)
 
@@ -116,21 +116,21 @@ class NumberTargets:
 
     def code(self, y: np.ndarray, sample_weight: np.ndarray | None) -> Coded:
         """Code the targets of a block; sample_weight : float64, above 0, or None."""
-        histogram = kernels.histogram
+        histogram, fixed_point = kernels.histogram, kernels.fixed_point
         values = to_numbers(y)
-        target = histogram.fixed(values - self.shift, self.target_power)
+        target = fixed_point.fixed(values - self.shift, self.target_power)
         weight, moment = histogram.NONE_64, target
         if self.weight_power is not None:
             real = np.ones(len(target)) if sample_weight is None else sample_weight
-            weight = np.maximum(histogram.fixed(real, self.weight_power), 1)
+            weight = np.maximum(fixed_point.fixed(real, self.weight_power), 1)
             # the product of an integer weight and a target in fixed point is exact, as repeated rows would add up
-            moment = histogram.fixed(real * target, self.moment_power - self.target_power)
+            moment = fixed_point.fixed(real * target, self.moment_power - self.target_power)
         second = histogram.NONE_64
         if self.second_power is not None:
             entropy = np.zeros(len(values))
             np.log(values, out=entropy, where=values > 0)
             entropy *= values if sample_weight is None else values * sample_weight
-            second = histogram.fixed(entropy, self.second_power)
+            second = fixed_point.fixed(entropy, self.second_power)
         return Coded(histogram.Rows(histogram.NONE_32, weight, moment), target, second)
 
 
@@ -150,9 +150,12 @@ def class_targets(found: Survey, class_weight: Any, weighted: bool) -> ClassTarg
     weights = weigh_classes(class_weight, found.target)
     if weights is None and not weighted:
         return ClassTargets(found.target.classes, None, None)
-    heaviest = 1.0 if weights is None else float(weights.max(initial=0.0))
-    bits = found.weight_bits + math.frexp(heaviest or 1.0)[1]
-    return ClassTargets(found.target.classes, weights, _SUM_BITS - bits)
+    if weights is None:
+        return ClassTargets(found.target.classes, None, _SUM_BITS - found.weight_bits)
+    # two bounds of the sum of all weights: rare classes may weigh much, and so may rare rows
+    heaviest = found.weight_bits + math.frexp(float(weights.max()) or 1.0)[1]
+    by_class = math.frexp(float(weights @ found.target.weights) or 1.0)[1] + math.frexp(found.largest_weight)[1]
+    return ClassTargets(found.target.classes, weights, _SUM_BITS - min(heaviest, by_class))
 
 
 def number_targets(found: Survey, criterion: str, weighted: bool) -> NumberTargets:

@@ -43,6 +43,11 @@ class TreeArrays:
     def __len__(self) -> int:
         return len(self.feature)
 
+    @property
+    def nbytes(self) -> int:
+        """Size of the arrays in bytes."""
+        return sum(getattr(self, field.name).nbytes for field in fields(self))
+
     def select(self, order: np.ndarray) -> TreeArrays:
         """The nodes of a tree that are listed, in that order; the children of those that are not leaves among them."""
         number = np.full(len(self), _NONE, np.int64)

@@ -57,7 +57,7 @@ class AsyncLinear(CallbackSupport, ParallelEstimator):
         callbacks = FitCallbacks(self, X, y, sample_weight, n_starts=1, max_rounds=self.max_iter)
         listeners = callbacks.listeners(lambda parameters: self._attributes(published(parameters), blocks.dtype))
         before = Before()
-        with open_rounds(blocks, partitioning=self._partitioning(self.checkpoint)) as rounds:
+        with open_rounds(blocks, **self._cutting(self.checkpoint)) as rounds:
             found = survey(rounds, self._summarise())
             targets = self._targets(found, None)
             if self.warm_start and hasattr(self, "coef_"):
@@ -92,7 +92,7 @@ class AsyncLinear(CallbackSupport, ParallelEstimator):
         first = not hasattr(self, "coef_")
         blocks = self._gather(X, one_column(y), sample_weight, reset=first)
         before = getattr(self, "_before", Before())
-        with open_rounds(blocks, partitioning=self._partitioning(None)) as rounds:
+        with open_rounds(blocks, **self._cutting(None)) as rounds:
             found = survey(rounds, self._summarise())
             targets = self._targets(found, classes)
             known = (None, None) if first else (self.coef_, self.intercept_)
@@ -104,14 +104,15 @@ class AsyncLinear(CallbackSupport, ParallelEstimator):
         self._publish(outcome, after, after.published(outcome.parameters), dtype)
         return self
 
-    def _partitioning(self, checkpoint: Any) -> Partitioning:
+    def _cutting(self, checkpoint: Any) -> dict[str, Any]:
         """How to cut the rows: in a fit that is resumed as before, wherever it runs now.
 
         Where the result is to be the same in every run, or the next run has to go on with it, partitions must not
         depend on which worker happens to hold a block.
         """
         is_repeatable = self.staleness == 0 or checkpoint is not None
-        return Partitioning(_SHARDS_PER_THREAD, partitions_in(checkpoint), in_any_order=not is_repeatable)
+        partitioning = Partitioning(_SHARDS_PER_THREAD, partitions_in(checkpoint))
+        return {"partitioning": partitioning, "in_any_order": not is_repeatable}
 
     def _seed(self, plain: dict[str, Any]) -> int:
         if self.random_state is None and self.checkpoint is not None:
