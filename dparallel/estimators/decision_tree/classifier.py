@@ -63,12 +63,14 @@ class ParallelDecisionTree(ParallelTree, DecisionTreeClassifier):
     Attributes
     ----------
     tree_ : sklearn.tree._tree.Tree
-        What a test of categories asks is a column of its own behind the features, see category_tests_ and split_names_.
+        What a test of categories asks is a column of its own behind the features, see ``category_tests_`` and
+        ``split_names_``.
     classes_ : ndarray of shape (n_classes,)
     n_classes_ : int
     feature_importances_ : ndarray of shape (n_features,)
-    category_tests_ : tuple, the subsets of categories that columns n_features, n_features + 1, ... of tree_ stand for
-    split_names_ : list of str, names of the columns of tree_, for export_text and plot_tree
+    category_tests_ : tuple
+        The subsets of categories that columns n_features, n_features + 1, ... of the tree stand for.
+    split_names_ : list of str, names of the tree's columns, for export_text and plot_tree
     is_categorical_ : ndarray of bool of shape (n_features,), or None
     max_features_ : int
     n_outputs_ : int, 1
