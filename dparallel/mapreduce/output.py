@@ -8,6 +8,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from time import monotonic
@@ -203,14 +204,16 @@ def compute_on(client: Any, collections: list[Any]) -> list[Any]:
     last_seen = monotonic()
     try:
         while True:
-            try:
+            with suppress(TimeoutError):
                 wait(futures, timeout=TICK_S)
-                return [future.result(timeout=TICK_S) for future in futures]
-            except TimeoutError:
-                if any(future.status == "error" for future in futures):
-                    raise  # a task's own
-                if worker_threads(client, ANSWER_S):
-                    last_seen = monotonic()
+            for future in futures:
+                if future.status == "error":
+                    future.result(timeout=ANSWER_S)  # raises what the task raised, though others still run
+            if all(future.status == "finished" for future in futures):
+                with suppress(TimeoutError):
+                    return [future.result(timeout=TICK_S) for future in futures]
+            if worker_threads(client, ANSWER_S):
+                last_seen = monotonic()
             if monotonic() - last_seen > patience_s:
                 raise ClusterLostError(
                     f"The cluster {client!r} has had no worker for {patience_s:g} s. Start workers, or let dparallel "
