@@ -112,7 +112,7 @@ class ParallelTree(CallbackSupport, ParallelEstimator):
 
     @property
     def split_names_(self):
-        """Names of the columns that tree_ tests: the features, and then the tests of categories."""
+        """Names of the columns that the tree tests: the features, and then the tests of categories."""
         check_is_fitted(self)
         names = list(getattr(self, "feature_names_in_", [f"x[{i}]" for i in range(self.n_features_in_)]))
         return names + [f"{names[test.feature]} not in {self._shown(test)}" for test in self.category_tests_]
