@@ -154,27 +154,18 @@ def test_a_killed_worker_costs_no_line_and_doubles_none(client, tmp_path, seed):
     assert outcome[0].n_keys == len(plain)
 
 
-def test_an_error_in_one_part_is_raised_as_it_is_while_another_is_computed(client, tmp_path):
-    tried = tmp_path / "tried"
+def fail_at_once():
+    raise OverflowError("no line")
 
-    def line(key, result):
-        tried.touch()
-        raise OverflowError("no line")
 
-    def slowly(key, values):
-        if key == "slow":
-            until(tried.exists, 30)
-            threading.Event().wait(3)  # longer than a look at the futures
-        return len(values)
+def take_long():
+    threading.Event().wait(4)  # longer than a look at the futures
 
-    pairs = map_reduce([["bad"], ["slow"]], lambda word: [(word, 1)], slowly, n_reducers=2, partitioner=first_is_bad)
+
+def test_an_error_in_one_collection_is_raised_as_it_is_while_another_is_computed(client):
+    settle(client, 2)
     with pytest.raises(OverflowError, match="no line"):
-        pairs.to_files(tmp_path / "out", line=line)
-    assert os.listdir(tmp_path / "out") == []
-
-
-def first_is_bad(key, n_reducers):
-    return int(key != "bad")
+        output.compute_on(client, [dask.delayed(take_long)(), dask.delayed(fail_at_once)()])
 
 
 def test_a_dead_scheduler_is_a_typed_error(tmp_path):
