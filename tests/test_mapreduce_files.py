@@ -2,6 +2,7 @@
 
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import dask
 import pytest
@@ -131,9 +132,9 @@ def test_a_killed_worker_costs_no_line_and_doubles_none(client, tmp_path, seed):
     parts = [records[i : i + 100] for i in range(0, len(records), 100)]
     started, go = f"started-{seed}", f"go-{seed}"
     result = map_reduce(parts, gated(started, go), total, combiner=total, n_reducers=5)
-    outcome = []
-    writer = threading.Thread(target=lambda: outcome.append(result.to_files(tmp_path / "out")))
-    writer.start()
+    pool = ThreadPoolExecutor(1)
+    outcome = pool.submit(result.to_files, tmp_path / "out")
+    pool.shutdown(wait=False)
     assert Event(started, client).wait(timeout=60)
     # the other worker has mapped some of the rest, or the one that waits is it
     until(lambda: any("map-" in str(key) for keys in client.has_what().values() for key in keys))
@@ -143,15 +144,14 @@ def test_a_killed_worker_costs_no_line_and_doubles_none(client, tmp_path, seed):
     kill(pids[victim])
     until(lambda: victim not in client.nthreads())
     Event(go, client).set()
-    writer.join(timeout=100)
-    assert outcome, "the run did not end"
+    counters = outcome.result(timeout=100)
     written, names = read(tmp_path / "out")
     plain = count_plainly(lines)
     assert names == ["_SUCCESS", *(f"part-{number:05d}" for number in range(5))]
     assert len(written) == len(plain)
     assert {word: int(count) for word, count in (line.split("\t") for line in written)} == plain
-    assert (outcome[0].n_records, outcome[0].n_pairs) == (len(lines), plain.total())
-    assert outcome[0].n_keys == len(plain)
+    assert (counters.n_records, counters.n_pairs) == (len(lines), plain.total())
+    assert counters.n_keys == len(plain)
 
 
 def fail_at_once():
