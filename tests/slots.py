@@ -7,13 +7,32 @@ import contextlib
 import threading
 import time
 
+import dask
 import numpy as np
+from distributed import Client, LocalCluster
 
 from dparallel import ParameterStore
 from dparallel.errors import ConsistencyError
-from tests.clusters import until
+from tests.clusters import MANY_KILLS, settle, until
 
 N_PARTITIONS, N_SHARDS, N = 4, 2, 30
+
+
+def three_workers():
+    """A cluster whose workers may be killed often; for a fixture named cluster."""
+    with (
+        dask.config.set(MANY_KILLS),
+        LocalCluster(n_workers=3, threads_per_worker=2, dashboard_address=":0") as cluster,
+        Client(cluster),
+    ):
+        yield cluster
+
+
+def settled_client(cluster):
+    """Its client, once all workers are back; for a fixture."""
+    client = Client.current()
+    settle(client, 3)
+    return client
 
 
 def open_slots(n_clocks, **options):

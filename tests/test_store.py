@@ -18,23 +18,12 @@ from dparallel.errors import (
 )
 from dparallel.place import Local
 from dparallel.store import Adam, Momentum, StoreStats
+from tests import toy_store
 from tests.clusters import until
 from tests.toy_store import N, counting, ones, remote
 
-
-@pytest.fixture(scope="module")
-def client():
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=":0") as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
-
-
-@pytest.fixture(params=["one process", "cluster"])
-def where(request, client):
-    """Options that put a store into this process, or on the cluster."""
-    return {"place": Local(2)} if request.param == "one process" else {}
+client = pytest.fixture(scope="module")(toy_store.two_workers)
+where = pytest.fixture(params=toy_store.PLACES)(toy_store.placed)
 
 
 # what users call

@@ -8,13 +8,13 @@ import time
 import dask
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster
 
 from dparallel import compat
 from dparallel.errors import RolledBack, StoreUnavailable
 from dparallel.store.messages import Request
 from dparallel.store.shard import Update
-from tests.clusters import MANY_KILLS, kill, settle, until
+from tests import slots
+from tests.clusters import kill, until
 from tests.slots import (
     N_PARTITIONS,
     N_SHARDS,
@@ -28,21 +28,8 @@ from tests.slots import (
 pytestmark = pytest.mark.timeout(400)
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    with (
-        dask.config.set(MANY_KILLS),
-        LocalCluster(n_workers=3, threads_per_worker=2, dashboard_address=":0") as cluster,
-        Client(cluster),
-    ):
-        yield cluster
-
-
-@pytest.fixture
-def client(cluster):
-    client = Client.current()
-    settle(client, 3)
-    return client
+cluster = pytest.fixture(scope="module")(slots.three_workers)
+client = pytest.fixture(slots.settled_client)
 
 
 # at every point of a push

@@ -14,6 +14,7 @@ from distributed import Client, LocalCluster
 from dparallel import ParameterStore
 from dparallel.errors import ConsistencyError
 from dparallel.store import Momentum
+from tests import slots
 from tests.clusters import MANY_KILLS, kill, settle, until
 from tests.slots import (
     N_PARTITIONS,
@@ -31,21 +32,8 @@ from tests.slots import (
 pytestmark = pytest.mark.timeout(400)
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    with (
-        dask.config.set(MANY_KILLS),
-        LocalCluster(n_workers=3, threads_per_worker=2, dashboard_address=":0") as cluster,
-        Client(cluster),
-    ):
-        yield cluster
-
-
-@pytest.fixture
-def client(cluster):
-    client = Client.current()
-    settle(client, 3)
-    return client
+cluster = pytest.fixture(scope="module")(slots.three_workers)
+client = pytest.fixture(slots.settled_client)
 
 
 def fill_under_kills(client, store, n_clocks, n_kills, choose, staleness, seed=0):

@@ -10,7 +10,6 @@ import dask
 import numpy as np
 import psutil
 import pytest
-from distributed import Client, LocalCluster
 
 import dparallel.store
 from dparallel import ParameterStore, compat
@@ -21,23 +20,12 @@ from dparallel.errors import (
 from dparallel.place import Local
 from dparallel.store import Adam, Add
 from dparallel.store import ParameterStore as FromStore
+from tests import toy_store
 from tests.clusters import until
 from tests.toy_store import N, contribution, counting, ones, remote
 
-
-@pytest.fixture(scope="module")
-def client():
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=":0") as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
-
-
-@pytest.fixture(params=["one process", "cluster"])
-def where(request, client):
-    """Options that put a store into this process, or on the cluster."""
-    return {"place": Local(2)} if request.param == "one process" else {}
+client = pytest.fixture(scope="module")(toy_store.two_workers)
+where = pytest.fixture(params=toy_store.PLACES)(toy_store.placed)
 
 
 # snapshots

@@ -4,33 +4,20 @@ import itertools
 
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster
 
 from dparallel import ParameterStore
 from dparallel.errors import (
     ConsistencyError,
     NotYet,
 )
-from dparallel.place import Local
 from dparallel.store import Momentum
 from dparallel.store.layout import FullUpdate
+from tests import toy_store
 from tests.clusters import until
 from tests.toy_store import N, contribution, counting, ones
 
-
-@pytest.fixture(scope="module")
-def client():
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=":0") as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
-
-
-@pytest.fixture(params=["one process", "cluster"])
-def where(request, client):
-    """Options that put a store into this process, or on the cluster."""
-    return {"place": Local(2)} if request.param == "one process" else {}
+client = pytest.fixture(scope="module")(toy_store.two_workers)
+where = pytest.fixture(params=toy_store.PLACES)(toy_store.placed)
 
 
 def descend(handle, partition, n_clocks):

@@ -16,7 +16,8 @@ from distributed import Client, Event, LocalCluster
 from dparallel import ParameterStore
 from dparallel.errors import StoreUnavailable
 from dparallel.place import Local
-from tests.clusters import MANY_KILLS, kill, separate_processes, settle, until
+from tests import slots
+from tests.clusters import MANY_KILLS, kill, separate_processes, until
 from tests.slots import (
     N_PARTITIONS,
     N_SHARDS,
@@ -29,21 +30,8 @@ from tests.slots import (
 pytestmark = pytest.mark.timeout(400)
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    with (
-        dask.config.set(MANY_KILLS),
-        LocalCluster(n_workers=3, threads_per_worker=2, dashboard_address=":0") as cluster,
-        Client(cluster),
-    ):
-        yield cluster
-
-
-@pytest.fixture
-def client(cluster):
-    client = Client.current()
-    settle(client, 3)
-    return client
+cluster = pytest.fixture(scope="module")(slots.three_workers)
+client = pytest.fixture(slots.settled_client)
 
 
 # elasticity
