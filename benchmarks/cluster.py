@@ -8,6 +8,12 @@ from typing import Any
 
 from distributed import Client, LocalCluster
 
+MANY_KILLS = {
+    "distributed.scheduler.allowed-failures": 1000,
+    # or LocalCluster gives up a worker that happens to be restarting 15 s after it was killed once before
+    "distributed.deploy.lost-worker-timeout": "1 hour",
+}
+
 
 @contextmanager
 def open_cluster(n_workers: int, memory_limit: Any = "auto") -> Iterator[Client]:

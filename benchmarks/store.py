@@ -29,17 +29,12 @@ import dask
 import numpy as np
 from distributed import Client
 
-from benchmarks.cluster import open_cluster
+from benchmarks.cluster import MANY_KILLS, open_cluster
 from benchmarks.results import Lines, Report
 from dparallel import ParameterStore
 
 SMALL, LARGE = 100, 1_000_000  # numbers of 8 bytes
 BATCH = 16
-MANY_KILLS = {
-    "distributed.scheduler.allowed-failures": 1000,
-    # or LocalCluster gives up a worker that happens to be restarting 15 s after it was killed once before
-    "distributed.deploy.lost-worker-timeout": "1 hour",
-}
 SETTLED_S = 60.0  # how long to wait at most until a shard has its second copy again
 WINDOW_S = 0.5
 BEFORE_S, AFTER_S = 2.0, 8.0

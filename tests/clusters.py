@@ -11,11 +11,9 @@ import time
 
 from distributed import Client
 
-MANY_KILLS = {
-    "distributed.scheduler.allowed-failures": 1000,
-    # or LocalCluster gives up a worker that happens to be restarting 15 s after it was killed once before
-    "distributed.deploy.lost-worker-timeout": "1 hour",
-}
+from benchmarks.cluster import MANY_KILLS
+
+__all__ = ["MANY_KILLS", "kill", "separate_processes", "settle", "until"]
 
 
 def until(condition, timeout_s=30):
