@@ -111,7 +111,8 @@ def test_rates_are_those_of_scikit_learn():
 
 
 def test_the_knee_is_never_early_nor_very_late():
-    assert choose_knee(0.0) == 1000 and choose_knee(1000.0) == 4000 and choose_knee(1e9) == 30_000
+    assert choose_knee(1000.0, 500.0) == 4000 and choose_knee(1e9, 500.0) == 30_000
+    assert [choose_knee(0.0, per_epoch) for per_epoch in (0.0, 50.0, 300.0, 1e5)] == [1000, 1000, 500, 300]
 
 
 def test_losses_that_grow_linearly_bend_over_the_spread_of_their_targets():

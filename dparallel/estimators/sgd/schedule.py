@@ -6,8 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_LEAST_KNEE, _LARGEST_KNEE = 1e3, 3e4  # minibatches; best of those tried on a dozen data sets, as is
+# best of those tried on a dozen data sets, in minibatches: few rows are visited many times, and go on with long steps,
+# while the noise of long steps is to be gone at the end of the first epochs of many rows
+_LEAST_KNEE, _SMALL_KNEE, _LARGEST_KNEE = 3e2, 1e3, 3e4
 _SETTLING_TIMES = 4.0
+_KNEE_TIMES_EPOCH = 1.5e5
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Schedule:
     eta0: float
     power_t: float = 0.5
     alpha: float = 0.0
-    knee: float = _LEAST_KNEE
+    knee: float = _SMALL_KNEE
 
     def rates(self, first: float, count: int, factor: float = 1.0) -> np.ndarray:
         """Rates of some minibatches in a row.
@@ -61,14 +64,16 @@ class Schedule:
         return np.full(count, factor * self.eta0)
 
 
-def choose_knee(settling_time: float) -> float:
+def choose_knee(settling_time: float, per_epoch: float) -> float:
     """The knee of "auto".
 
     Parameters
     ----------
     settling_time : float, minibatches until a direction of middling curvature has been gone, see Geometry
+    per_epoch : float, minibatches of an epoch of a partition
     """
-    return min(max(_SETTLING_TIMES * settling_time, _LEAST_KNEE), _LARGEST_KNEE)
+    least = min(max(_KNEE_TIMES_EPOCH / max(per_epoch, 1.0), _LEAST_KNEE), _SMALL_KNEE)
+    return min(max(_SETTLING_TIMES * settling_time, least), _LARGEST_KNEE)
 
 
 def curvature(loss: str, spread: float, epsilon: float) -> float:

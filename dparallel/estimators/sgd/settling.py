@@ -153,7 +153,8 @@ def settle(
     reading = Reading(targets, seed, bool(model.shuffle), held_out)
     geometry = _geometry(model, rounds, before, found, objective, partial)
     eta0 = _first_rate(model, found, targets, objective, geometry, pace, before)
-    knee = choose_knee(0.0 if geometry is None else float(coarse(geometry.settling_time(pace.batch_size))))
+    settling_time = 0.0 if geometry is None else float(coarse(geometry.settling_time(pace.batch_size)))
+    knee = choose_knee(settling_time, longest_epoch(rounds, pace))
     local = rounds.blocks.local
     return LinearSGD(
         coef=start[0],
