@@ -7,6 +7,8 @@ __version__ = "0.1.0.dev0"
 _PUBLIC = {
     "AsyncSGDClassifier": "dparallel.estimators.sgd",
     "AsyncSGDRegressor": "dparallel.estimators.sgd",
+    "LocalSGDClassifier": "dparallel.estimators.local_sgd",
+    "LocalSGDRegressor": "dparallel.estimators.local_sgd",
     "ParallelDecisionTree": "dparallel.estimators.decision_tree",
     "ParallelDecisionTreeClassifier": "dparallel.estimators.decision_tree",
     "ParallelDecisionTreeRegressor": "dparallel.estimators.decision_tree",
@@ -19,6 +21,8 @@ _PUBLIC = {
 __all__ = [
     "AsyncSGDClassifier",
     "AsyncSGDRegressor",
+    "LocalSGDClassifier",
+    "LocalSGDRegressor",
     "ParallelDecisionTree",
     "ParallelDecisionTreeClassifier",
     "ParallelDecisionTreeRegressor",

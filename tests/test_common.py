@@ -11,6 +11,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from dparallel import (
     AsyncSGDClassifier,
     AsyncSGDRegressor,
+    LocalSGDClassifier,
+    LocalSGDRegressor,
     ParallelDecisionTree,
     ParallelDecisionTreeRegressor,
     ParallelKMeans,
@@ -23,6 +25,8 @@ ESTIMATORS = [
     AsyncSGDClassifier(),
     AsyncSGDClassifier("log_loss"),
     AsyncSGDRegressor(),
+    LocalSGDClassifier("log_loss"),
+    LocalSGDRegressor(),
     ParallelDecisionTree(),
     ParallelDecisionTree(exact_rows=50),
     ParallelDecisionTreeRegressor(),
@@ -163,7 +167,7 @@ class StepsInBlocks(LearnsInBlocks):
         return super().partial_fit(rows, self._lazy(y, X), sample_weight=weights, **classes)
 
 
-class ClassifierInBlocks(StepsInBlocks, AsyncSGDClassifier):
+class ClassifiesInBlocks(StepsInBlocks):
     def decision_function(self, X):
         return self._result(super().decision_function(self._lazy(X)))
 
@@ -171,7 +175,19 @@ class ClassifierInBlocks(StepsInBlocks, AsyncSGDClassifier):
         return self._result(super().predict_proba(self._lazy(X)))
 
 
+class ClassifierInBlocks(ClassifiesInBlocks, AsyncSGDClassifier):
+    pass
+
+
 class ClassifierInThreeBlocks(ClassifierInBlocks):
+    n_blocks = 3
+
+
+class LocalClassifierInThreeBlocks(ClassifiesInBlocks, LocalSGDClassifier):
+    n_blocks = 3
+
+
+class LocalRegressorInThreeBlocks(StepsInBlocks, LocalSGDRegressor):
     n_blocks = 3
 
 
@@ -242,6 +258,8 @@ IN_BLOCKS = [
     ClassifierInThreeBlocks(loss="log_loss", staleness=0),
     RegressorInBlocks(),
     RegressorInThreeBlocks(staleness=0),
+    LocalClassifierInThreeBlocks("log_loss"),
+    LocalRegressorInThreeBlocks(),
     ClassificationTreeInBlocks(),
     ClassificationTreeInThreeBlocks(),
     RegressionTreeInBlocks(),

@@ -36,7 +36,10 @@ def visited(partition, epoch, batch_size, push_every):
     """Global numbers of the rows of each step of an epoch, each a list of stretches."""
     n_steps = -(-partition.count_batches(batch_size) // push_every)
     return [
-        [s.block.y[s.rows].astype(int) for s in partition.step(epoch, i, batch_size, push_every)]
+        [
+            s.block.y[s.rows].astype(int)
+            for s in partition.between(epoch, i * push_every, (i + 1) * push_every, batch_size)
+        ]
         for i in range(n_steps)
     ]
 
@@ -56,12 +59,16 @@ def test_an_epoch_visits_every_row_once_in_steps_of_so_many_minibatches(heights,
         assert sorted(rows.tolist()) == list(range(sum(heights)))
         for step in steps[:-1]:
             assert sum(count_batches([len(part)], batch_size) for part in step) == push_every
-        stretches = [s for i in range(len(steps)) for s in partition.step(epoch, i, batch_size, push_every)]
+        stretches = [
+            s
+            for i in range(len(steps))
+            for s in partition.between(epoch, i * push_every, (i + 1) * push_every, batch_size)
+        ]
         before = [(s.batches_before, s.rows_before) for s in stretches]
         lengths = [(count_batches([len(s.rows)], batch_size), len(s.rows)) for s in stretches]
         assert before == [tuple(x) for x in np.cumsum([(0, 0), *lengths], axis=0)[:-1].tolist()]
         assert shuffle or rows.tolist() == list(range(sum(heights)))
-    assert list(partition.step(0, 10**6, batch_size, push_every)) == []
+    assert list(partition.between(0, 10**6, 10**6 + push_every, batch_size)) == []
 
 
 def test_orders_belong_to_seed_epoch_and_block_and_to_nothing_else():

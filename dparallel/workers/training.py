@@ -150,7 +150,9 @@ class Training:
             if sums is None:
                 continue  # the store went back to an earlier epoch
             parameters = found
-            scores = self._score(parameters) if self.algorithm.is_scored else None
+            scores = (
+                score_shards(self.rounds, self.algorithm, self.token, parameters) if self.algorithm.is_scored else None
+            )
             moved = self._bytes(lanes.n_steps - steps_before, parameters)
             verdict = self.course.finish(sums, parameters, scores, perf_counter() - started, moved)
             verdict = self._tell(verdict, parameters)
@@ -187,9 +189,6 @@ class Training:
         reply = store.handle().exchange([])
         return reply.parameters, [reply.progress.get(p, 0) for p in range(len(self.rows))]
 
-    def _score(self, parameters: dict[str, np.ndarray]) -> np.ndarray:
-        return self.rounds.reduce(functools.partial(_score_shard, self.algorithm, self.token), np.add, parameters)
-
     def _tell(self, verdict: Verdict, parameters: dict[str, np.ndarray]) -> Verdict:
         record = self.course.ends[-1].record
         asked = [listener.on_round(record, parameters) for listener in self.listeners]
@@ -209,6 +208,13 @@ def _open_lanes(rounds: Rounds, plans: Plans) -> ThreadLanes | WorkerLanes:
     if isinstance(rounds, ClusterRounds):
         return WorkerLanes(rounds, plans)
     raise TypeError(f"no lanes on {type(rounds).__name__}")
+
+
+def score_shards(
+    rounds: Rounds, algorithm: AsyncAlgorithm, token: str, parameters: dict[str, np.ndarray]
+) -> np.ndarray:
+    """Return the sum of an algorithm's scores over all shards; token : as for prepare_shard."""
+    return rounds.reduce(functools.partial(_score_shard, algorithm, token), np.add, parameters)
 
 
 def _score_shard(algorithm: AsyncAlgorithm, token: str, shard: Shard, parameters: dict[str, np.ndarray]) -> np.ndarray:

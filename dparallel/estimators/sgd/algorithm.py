@@ -162,17 +162,9 @@ class LinearSGD(AsyncAlgorithm):
         self, shard: Shard, prepared: PartitionRows, parameters: Mapping[str, np.ndarray], info: StepInfo
     ) -> tuple[dict[str, np.ndarray], np.ndarray]:
         sums = np.zeros(2)
-        epoch, pace = self.epochs_before + info.epoch, self.pace
         descent = Descent(self, parameters, 1.0 if info.control is None else info.control, sums)
-        before = self.batches_before + info.epoch * prepared.count_batches(pace.batch_size)
-        for stretch in prepared.step(epoch, info.index, pace.batch_size, pace.push_every):
-            n_alone = _LARGE if self.averaging is None else self.averaging.skip(info.epoch, stretch, prepared, pace)
-            descent.run(stretch, before + stretch.batches_before + 1, n_alone)
-        if not descent.is_finite:
-            raise DataError(
-                f"Floating-point under-/overflow occurred at epoch #{info.epoch + 1}. Scaling the input data with "
-                "ParallelStandardScaler, or a smaller eta0, might help."
-            )
+        first = info.index * self.pace.push_every
+        descent.visit(prepared, info.epoch, first, first + self.pace.push_every)
         return descent.update(info.share), sums
 
     def settings(self) -> Any:
@@ -222,9 +214,33 @@ class Descent:
         self.factor = factor
         self.sums = sums
         self.totals = np.zeros_like(self.coef), np.zeros_like(self.intercept)
-        self.n_moved = self.n_summed = 0
+        self.n_moved = self.n_summed = self.n_rows = 0
 
-    def run(self, stretch: Stretch, first: float, n_alone: int) -> None:
+    def visit(self, partition: PartitionRows, epoch: int, first: int, last: int) -> None:
+        """Run some minibatches of a partition's epoch; see PartitionRows.between.
+
+        Parameters
+        ----------
+        epoch : int, counted from 0 in this call of fit or partial_fit
+
+        Raises
+        ------
+        DataError
+            If the parameters left the range of numbers.
+        """
+        algorithm, size = self.algorithm, self.algorithm.pace.batch_size
+        before = algorithm.batches_before + epoch * partition.count_batches(size)
+        for stretch in partition.between(algorithm.epochs_before + epoch, first, last, size):
+            averaging = algorithm.averaging
+            n_alone = _LARGE if averaging is None else averaging.skip(epoch, stretch, partition, algorithm.pace)
+            self._run(stretch, before + stretch.batches_before + 1, n_alone)
+        if not self._is_finite:
+            raise DataError(
+                f"Floating-point under-/overflow occurred at epoch #{epoch + 1}. Scaling the input data with "
+                "ParallelStandardScaler, or a smaller eta0, might help."
+            )
+
+    def _run(self, stretch: Stretch, first: float, n_alone: int) -> None:
         """Run the minibatches of a stretch.
 
         Parameters
@@ -239,6 +255,7 @@ class Descent:
         self._train(stretch.block, stretch.rows[: n_alone * size], rates[:n_alone], None)
         self._train(stretch.block, stretch.rows[n_alone * size :], rates[n_alone:], self.totals)
         self.n_moved += count
+        self.n_rows += len(stretch.rows)
         self.n_summed += count - n_alone
 
     def _train(self, block: ReadyBlock, rows: np.ndarray, rates: np.ndarray, totals: Any) -> None:
@@ -252,8 +269,7 @@ class Descent:
             kernels.gradient.train(*given, rates, self.sums, totals, algorithm.metric, algorithm.shift)
 
     @property
-    def is_finite(self) -> bool:
-        """Whether the parameters are still numbers."""
+    def _is_finite(self) -> bool:
         return bool(np.isfinite(self.coef).all() and np.isfinite(self.intercept).all())
 
     def update(self, share: float) -> dict[str, np.ndarray]:

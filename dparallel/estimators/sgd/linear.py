@@ -1,8 +1,9 @@
-"""What the classifier and the regressor share: fit, partial_fit, and what is published of them."""
+"""What linear models by SGD share: fit, partial_fit, and what is published of them."""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,20 +22,17 @@ from dparallel.estimators.sgd.settling import (
     begin,
     fingerprint,
     longest_epoch,
-    seed_of,
     settle,
 )
 from dparallel.estimators.sgd.survey import Survey, survey
 from dparallel.observe.callbacks import CallbackSupport, FitCallbacks
 from dparallel.observe.printing import PrintRounds
-from dparallel.rounds import Partitioning, Rounds, open_rounds
-from dparallel.workers import Outcome, partitions_in, train
-
-_SHARDS_PER_THREAD = 2  # so that there is something to give to a worker that joins
+from dparallel.rounds import Rounds, open_rounds
+from dparallel.workers import Outcome
 
 
-class AsyncLinear(CallbackSupport, ParallelEstimator):
-    """Base of AsyncSGDClassifier and AsyncSGDRegressor."""
+class SGDLinear(CallbackSupport, ParallelEstimator):
+    """Base of all linear models by SGD: what happens around the training, which a subclass brings."""
 
     _reads_sparse = True
     _losses: tuple[str, ...] = ()
@@ -51,13 +49,35 @@ class AsyncLinear(CallbackSupport, ParallelEstimator):
         """What `score` sends to the data."""
         raise NotImplementedError
 
+    def _minibatches_of_a_step(self) -> int | str:
+        """How many minibatches a partition runs alone, as far as the user said; else "auto"."""
+        raise NotImplementedError
+
+    def _cutting(self, *, partial: bool = False) -> dict[str, Any]:
+        """How to cut the rows: arguments of open_rounds; partial : whether partial_fit asks."""
+        raise NotImplementedError
+
+    def _train(
+        self,
+        rounds: Rounds,
+        algorithm: LinearSGD,
+        max_epochs: int,
+        plain: dict[str, Any] | None = None,
+        listeners: Sequence[Any] = (),
+    ) -> Outcome:
+        """Train; plain : what tells this fit from others, None in partial_fit."""
+        raise NotImplementedError
+
+    def _check_parameters(self, *, partial: bool = False) -> None:
+        check_parameters(self, losses=self._losses, partial=partial)
+
     def _fit(self, X, y, coef_init, intercept_init, sample_weight):
-        check_parameters(self, losses=self._losses)
+        self._check_parameters()
         blocks = self._gather(X, one_column(y), sample_weight)
         callbacks = FitCallbacks(self, X, y, sample_weight, n_starts=1, max_rounds=self.max_iter)
         listeners = callbacks.listeners(lambda parameters: self._attributes(published(parameters), blocks.dtype))
         before = Before()
-        with open_rounds(blocks, **self._cutting(self.checkpoint)) as rounds:
+        with open_rounds(blocks, **self._cutting()) as rounds:
             found = survey(rounds, self._summarise())
             targets = self._targets(found, None)
             if self.warm_start and hasattr(self, "coef_"):
@@ -66,7 +86,8 @@ class AsyncLinear(CallbackSupport, ParallelEstimator):
             start = begin(targets.n_outputs, blocks.n_features, coef_init, intercept_init)
             plain = fingerprint(self, found, targets)
             algorithm = settle(self, rounds, found, targets, self._seed(plain), start, before)
-            outcome = self._train(rounds, algorithm, plain, listeners)
+            printers = [PrintRounds(type(self).__name__)] if self.verbose else []
+            outcome = self._train(rounds, algorithm, int(self.max_iter), plain, listeners + printers)
             after = before.follow(outcome, algorithm, found, longest_epoch(rounds, algorithm.pace))
             learnt = after.published(outcome.parameters)
             if algorithm.objective.l1 and algorithm.sure_rate:
@@ -76,47 +97,23 @@ class AsyncLinear(CallbackSupport, ParallelEstimator):
         callbacks.end()
         return self
 
-    def _train(self, rounds: Rounds, algorithm: LinearSGD, plain: dict[str, Any], listeners: list[Any]) -> Outcome:
-        printers = [PrintRounds(type(self).__name__)] if self.verbose else []
-        return train(
-            rounds,
-            algorithm,
-            staleness=self.staleness,
-            max_epochs=int(self.max_iter),
-            listeners=listeners + printers,
-            checkpoint=self.checkpoint,
-            fingerprint=plain,
-        )
-
     def _partial_fit(self, X, y, sample_weight, classes=None):
         first = not hasattr(self, "coef_")
         blocks = self._gather(X, one_column(y), sample_weight, reset=first)
         before = getattr(self, "_before", Before())
-        with open_rounds(blocks, **self._cutting(None)) as rounds:
+        with open_rounds(blocks, **self._cutting(partial=True)) as rounds:
             found = survey(rounds, self._summarise())
             targets = self._targets(found, classes)
             known = (None, None) if first else (self.coef_, self.intercept_)
             start = begin(targets.n_outputs, blocks.n_features, *(known if before.coef is None else before.last))
             algorithm = settle(self, rounds, found, targets, self._seed({}), start, before, partial=True)
-            outcome = train(rounds, algorithm, staleness=self.staleness, max_epochs=1)
+            outcome = self._train(rounds, algorithm, 1)
             after = before.follow(outcome, algorithm, found, longest_epoch(rounds, algorithm.pace))
         dtype = blocks.dtype if first else self.coef_.dtype
         self._publish(outcome, after, after.published(outcome.parameters), dtype)
         return self
 
-    def _cutting(self, checkpoint: Any) -> dict[str, Any]:
-        """How to cut the rows: in a fit that is resumed as before, wherever it runs now.
-
-        Where the result is to be the same in every run, or the next run has to go on with it, partitions must not
-        depend on which worker happens to hold a block.
-        """
-        is_repeatable = self.staleness == 0 or checkpoint is not None
-        partitioning = Partitioning(_SHARDS_PER_THREAD, partitions_in(checkpoint))
-        return {"partitioning": partitioning, "in_any_order": not is_repeatable}
-
     def _seed(self, plain: dict[str, Any]) -> int:
-        if self.random_state is None and self.checkpoint is not None:
-            return seed_of(plain)  # a fit that is resumed must hold out the rows that it held out before
         return int(check_random_state(self.random_state).randint(0, 2**62, dtype=np.int64))
 
     def _attributes(self, found: tuple[np.ndarray, np.ndarray], dtype: Any) -> dict[str, np.ndarray]:
@@ -131,8 +128,6 @@ class AsyncLinear(CallbackSupport, ParallelEstimator):
         self.t_ = 1.0 + after.batches
         self.history_ = outcome.history
         self.stop_reason_ = outcome.stop_reason
-        self.staleness_ = outcome.stats.staleness
-        self.store_stats_ = outcome.stats
 
     def _warn(self, outcome: Outcome) -> None:
         if outcome.converged or self.tol is None:

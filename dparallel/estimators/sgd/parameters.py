@@ -22,7 +22,7 @@ def check_parameters(model: Any, *, losses: tuple[str, ...], partial: bool = Fal
 
     Parameters
     ----------
-    model : AsyncSGDClassifier or AsyncSGDRegressor
+    model : classifier or regressor by SGD
     losses : what the estimator can make small
     partial : bool, whether partial_fit asks
 
@@ -45,7 +45,8 @@ def check_parameters(model: Any, *, losses: tuple[str, ...], partial: bool = Fal
         check_number(model, "tol", Real, 0)
     _check_fractions(model)
     _check_average(model)
-    _check_own(model)
+    check_number_or_auto(model, "batch_size", Integral, 1)
+    check_number_or_auto(model, "eta0", Real, 0, strict=True)
     _check_together(model, partial)
 
 
@@ -70,16 +71,17 @@ def _check_average(model: Any) -> None:
     check_number(model, "average", Integral, 1)
 
 
-def _check_own(model: Any) -> None:
-    """Check what scikit-learn does not have."""
-    for name in ("batch_size", "push_every", "eta0"):
-        value = getattr(model, name)
-        if isinstance(value, str):
-            check_choice(model, name, ("auto",))
-        else:
-            check_number(
-                model, name, Real if name == "eta0" else Integral, 0 if name == "eta0" else 1, strict=name == "eta0"
-            )
+def check_number_or_auto(model: Any, name: str, kind: type, least: float, *, strict: bool = False) -> None:
+    """Refuse what is neither "auto" nor such a number; see check_number."""
+    if isinstance(getattr(model, name), str):
+        check_choice(model, name, ("auto",))
+    else:
+        check_number(model, name, kind, least, strict=strict)
+
+
+def check_asynchronous(model: Any) -> None:
+    """Check what only AsyncSGDClassifier and AsyncSGDRegressor have; see check_parameters."""
+    check_number_or_auto(model, "push_every", Integral, 1)
     if model.staleness is not None:
         check_number(model, "staleness", Integral, 0)
     if model.checkpoint is not None and not isinstance(model.checkpoint, (str, os.PathLike)):

@@ -166,15 +166,15 @@ class PartitionRows:
         self.n_rows = sum(segment.n_rows for segment in segments)
         self._last: tuple[int, list[Segment]] = (-1, [])
 
-    def step(self, epoch: int, index: int, batch_size: int, push_every: int) -> Iterator[Stretch]:
-        """Find the rows of a step; none where the partition has fewer steps in an epoch.
+    def between(self, epoch: int, first: int, last: int, batch_size: int) -> Iterator[Stretch]:
+        """Find the rows of some minibatches of an epoch; none where the partition has fewer.
 
         Parameters
         ----------
-        epoch : int; index : int, number of the step in the epoch
-        batch_size : int, rows of a minibatch; push_every : int, minibatches of a step
+        epoch : int
+        first, last : int, minibatches of the partition in that epoch, from 0; the last one does not belong to them
+        batch_size : int, rows of a minibatch
         """
-        first, last = index * push_every, (index + 1) * push_every
         batches = rows = 0
         for segment in self._visited(epoch):
             n_batches = count_batches([segment.n_rows], batch_size)

@@ -140,7 +140,7 @@ def settle(
 
     Parameters
     ----------
-    model : AsyncSGDClassifier or AsyncSGDRegressor
+    model : classifier or regressor by SGD
     targets : Labels or Numbers
     start : coef and intercept to start from
     partial : bool, whether partial_fit asks: one epoch, which nobody judges
@@ -242,7 +242,7 @@ def make_objective(model: Any, targets: Any) -> Objective:
 def _pace(model: Any, rounds: Rounds, found: Survey, targets: Any) -> Pace:
     return choose_pace(
         1 if model.learning_rate in PASSIVE else model.batch_size,
-        model.push_every,
+        model._minibatches_of_a_step(),
         n_rows=found.n_rows,
         n_partitions=rounds.n_shards,
         entries=found.entries,

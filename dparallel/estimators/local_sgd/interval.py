@@ -1,0 +1,65 @@
+"""How many minibatches replicas run alone: longer while they agree, shorter when training stands still."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dparallel.estimators.local_sgd.replica import Totals, squared_length
+
+_AGREED = 0.5  # of the drift of replicas that go each its own way
+_LEAST_SHARE = 8  # how much shorter than at the start an interval may become: shorter ones mostly wait for the network
+
+
+@dataclass
+class Interval:
+    """The interval between averages.
+
+    Parameters
+    ----------
+    length : int, minibatches to begin with
+    per_epoch : int, minibatches of an epoch of the longest partition
+    adaptive : bool, whether it may change
+
+    Notes
+    -----
+    When replicas are averaged, a share of what they moved cancels: their drift. It is 0 where all go the same way.
+    Where each goes its own, by the noise of its minibatches or because its rows are of another kind, it is 1 minus the
+    sum of the squares of their weights. While it is below half of that, averages come too often, and the interval
+    doubles, up to an epoch. Where rows differ between partitions, replicas that run alone for long settle away from the
+    optimum (Li, Huang, Yang, Wang and Zhang, "On the convergence of FedAvg on non-iid data", ICLR 2020): after an epoch
+    without improvement the interval is halved, down to an eighth of the first one.
+    """
+
+    length: int
+    per_epoch: int
+    adaptive: bool = False
+
+    def __post_init__(self) -> None:
+        if self.adaptive:
+            self.length = min(self.length, self.per_epoch)
+        self._least = max(1, self.length // _LEAST_SHARE)
+
+    @property
+    def n_epochs(self) -> int:
+        """Whole epochs that fit into an interval."""
+        return max(1, self.length // self.per_epoch)
+
+    def averaged(self, total: Totals, drift: float) -> None:
+        """Learn what an average has met."""
+        if self.adaptive and drift < _AGREED * (1.0 - total.squared_rows / total.n_rows**2):
+            self.length = min(2 * self.length, self.per_epoch)
+
+    def judged(self, *, improved: bool) -> None:
+        """Learn whether an epoch has improved on those before."""
+        if self.adaptive and not improved:
+            self.length = max(self.length // 2, self._least)
+
+
+def drift_of(total: Totals, metric: np.ndarray | None) -> float:
+    """The share of the replicas' mean squared displacement that their average does not keep, from 0 to 1."""
+    if not 0 < total.squares < np.inf:
+        return 0.0
+    kept = squared_length(total.mean_displacement(), metric)
+    return min(1.0, max(0.0, 1.0 - kept * total.n_rows / total.squares))
