@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from benchmarks import kmeans, mapreduce, memory, overhead, seeding, sgd, store, tree
+from benchmarks import averaging, kmeans, mapreduce, memory, overhead, seeding, sgd, store, tree
 from benchmarks.results import Report, publish
 
 COMMANDS = {
@@ -16,6 +16,7 @@ COMMANDS = {
     "overhead": overhead,
     "memory": memory,
     "sgd": sgd,
+    "averaging": averaging,
     "store": store,
     "tree": tree,
     "mapreduce": mapreduce,

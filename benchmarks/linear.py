@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression, SGDClassifier
 
 from benchmarks.data import rows_of_file
 from benchmarks.peers import N_CHUNKS, N_PROCESSES, spark_is_missing, write_parquet
-from dparallel import AsyncSGDClassifier
+from dparallel import AsyncSGDClassifier, LocalSGDClassifier
 
 # scikit-learn's SGD depends on its rates, so it is given several, and the best of them counts
 RATES: dict[str, dict[str, Any]] = {
@@ -97,6 +97,7 @@ class Threads(Peer):
     """dparallel on NumPy arrays, in all threads of this machine."""
 
     family = "dparallel threads"
+    kind: Any = AsyncSGDClassifier
 
     def __init__(self, **settings: Any):
         said = ", ".join(f"{name}={value}" for name, value in settings.items())
@@ -104,7 +105,7 @@ class Threads(Peer):
         self.settings = settings
 
     def fit(self, rows: Any, n_epochs: int) -> Answer:
-        model = AsyncSGDClassifier("log_loss", max_iter=n_epochs, tol=None, random_state=0, **self.settings)
+        model = self.kind("log_loss", max_iter=n_epochs, tol=None, random_state=0, **self.settings)
         return answer(model.fit(*rows))
 
 
@@ -114,6 +115,20 @@ class Processes(Threads):
     family = f"dparallel {N_PROCESSES} processes"
     needs = "cluster"
     hold = OnCluster.hold
+
+
+class AveragingThreads(Threads):
+    """Parameter averaging on NumPy arrays."""
+
+    family = "dparallel averaging, threads"
+    kind = LocalSGDClassifier
+
+
+class AveragingProcesses(Processes):
+    """Parameter averaging on Dask arrays."""
+
+    family = f"dparallel averaging, {N_PROCESSES} processes"
+    kind = LocalSGDClassifier
 
 
 class Stochastic(Peer):
@@ -237,6 +252,8 @@ PEERS: dict[str, Peer] = {
     "processes": Processes(),
     "processes-free": Processes(alpha=FREE),
     **{f"processes-{s}": Processes(staleness=s) for s in (0, 1, 3)},
+    "averaging-threads": AveragingThreads(),
+    "averaging-processes": AveragingProcesses(),
     **{f"sgd-{rate.replace(' ', '-')}": Stochastic(rate) for rate in RATES},
     "logistic-lbfgs": Logistic("lbfgs"),
     "logistic-newton": Logistic("newton-cholesky"),

@@ -174,7 +174,8 @@ class Climb:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what can be chosen."""
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="CASE", help=" ".join(CASES))
-    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS), metavar="PEER", help=" ".join(PEERS))
+    names = [name for name in PEERS if not name.startswith("averaging")]
+    parser.add_argument("--peers", nargs="+", choices=names, default=names, metavar="PEER", help=" ".join(names))
     parser.add_argument("--repeats", type=int, default=3, help="repetitions per peer and case (default: 3)")
     parser.add_argument("--patience", type=float, default=30, help="longest fit that is followed by others (seconds)")
     parser.add_argument("--skip-spark", action="store_true", help="do without Spark")
@@ -248,8 +249,8 @@ def budgets(most: int) -> Iterator[int]:
         n_epochs = max(n_epochs + 1, n_epochs * 3 // 2)
 
 
-def tell(report: Report, case: Case, climbs: Sequence[Climb]) -> None:
-    """Put one case into the report's tables and its figure."""
+def tell(report: Report, case: Case, climbs: Sequence[Climb], comparisons: Sequence[Any] = COMPARISONS) -> None:
+    """Put one case into the report's tables and its figure; comparisons as COMPARISONS."""
     name = str(case)
     table = report.tables.setdefault(f"Time to {BAR} x the least log loss", [])
     curves = report.tables.setdefault("Curves", [])
@@ -278,7 +279,7 @@ def tell(report: Report, case: Case, climbs: Sequence[Climb]) -> None:
                 "loss": [loss for _, loss in curve.values()],
             }
         )
-    report.tables["Ratios of seconds"] = compare(table)
+    report.tables["Ratios of seconds"] = compare(table, comparisons)
     if report.figure is None:
         report.figure = draw_curves(climbs)
 
@@ -295,12 +296,12 @@ def draw_curves(climbs: Sequence[Climb]) -> Lines:
     return Lines(series, "seconds of a whole fit", "log loss above the optimum, as a share of it", log=True)
 
 
-def compare(table: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def compare(table: Sequence[dict[str, Any]], comparisons: Sequence[Any]) -> list[dict[str, Any]]:
     """Divide, per case, ours as it comes, and the best of ours, by the fastest of theirs."""
     ratios = []
     for case in dict.fromkeys(row["case"] for row in table):
         rows = [row for row in table if row["case"] == case and row["seconds"] is not None]
-        for ours, theirs in COMPARISONS:
+        for ours, theirs in comparisons:
             mine = {row["who"]: row["seconds"] for row in rows if row["family"] == ours}
             others = {row["who"]: row["seconds"] for row in rows if {row["family"], row["who"]} & {*theirs}}
             if mine and others:

@@ -8,7 +8,6 @@ import numpy as np
 
 from dparallel.estimators.local_sgd.replica import Totals, squared_length
 
-_AGREED = 0.5  # of the drift of replicas that go each its own way
 _LEAST_SHARE = 8  # how much shorter than at the start an interval may become: shorter ones mostly wait for the network
 
 
@@ -25,11 +24,11 @@ class Interval:
     Notes
     -----
     When replicas are averaged, a share of what they moved cancels: their drift. It is 0 where all go the same way.
-    Where each goes its own, by the noise of its minibatches or because its rows are of another kind, it is 1 minus the
-    sum of the squares of their weights. While it is below half of that, averages come too often, and the interval
-    doubles, up to an epoch. Where rows differ between partitions, replicas that run alone for long settle away from the
-    optimum (Li, Huang, Yang, Wang and Zhang, "On the convergence of FedAvg on non-iid data", ICLR 2020): after an epoch
-    without improvement the interval is halved, down to an eighth of the first one.
+    Where each goes its own, by the noise of its minibatches, it is 1 minus the sum of the squares of their weights.
+    While it is below half of that, averages come too often, and the interval doubles, up to an epoch. Where it is
+    nearer to 1, replicas pull against each other, since their rows differ; alone for long they settle away from the
+    optimum (Li, Huang, Yang, Wang and Zhang, "On the convergence of FedAvg on non-iid data", ICLR 2020). So the
+    interval is halved then, and after an epoch without improvement, down to an eighth of the first one.
     """
 
     length: int
@@ -48,8 +47,13 @@ class Interval:
 
     def averaged(self, total: Totals, drift: float) -> None:
         """Learn what an average has met."""
-        if self.adaptive and drift < _AGREED * (1.0 - total.squared_rows / total.n_rows**2):
+        if not self.adaptive:
+            return
+        apart = 1.0 - total.squared_rows / total.n_rows**2  # the drift of replicas that go each its own way
+        if drift < 0.5 * apart:
             self.length = min(2 * self.length, self.per_epoch)
+        elif drift > 0.5 * (1.0 + apart):
+            self.length = max(self.length // 2, self._least)
 
     def judged(self, *, improved: bool) -> None:
         """Learn whether an epoch has improved on those before."""

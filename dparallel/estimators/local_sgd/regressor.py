@@ -68,8 +68,8 @@ class LocalSGDRegressor(LinearRegressor, LocalLinear):
         an average; a number above the minibatches of an epoch stands for as many whole epochs as fit into it. None:
         each thread trains to its own end, and one average follows (Zinkevich et al., 2010). "auto": an eighth of an
         epoch to begin with, but 1 to 10 ms of work in this process and 20 to 100 ms on a cluster, as shapes let expect;
-        twice as long where the replicas had mostly gone the same way, up to an epoch; half as long after an epoch that
-        brought no improvement. ``history_`` tells what was chosen.
+        twice as long where the replicas had mostly gone the same way, up to an epoch; half as long where they had
+        pulled against each other, or an epoch brought no improvement. ``history_`` tells what was chosen.
 
     Attributes
     ----------
