@@ -337,6 +337,29 @@ def test_an_error_of_the_source_is_not_the_mapper_s():
         map_reduce(dask.bag.from_sequence([1, 0]).map(lambda n: 1 / n), words, total).compute(scheduler="sync")
 
 
+@pytest.mark.parametrize("n_values", [8, 300])
+def test_values_that_are_combined_early_keep_their_order_and_grow_in_bounds(n_values):
+    longest = []
+
+    def join(key, lists):
+        longest.append(len(lists))
+        return [item for part in lists for item in part]
+
+    records = [[(n % 3, [n]) for n in range(3 * n_values)]]
+    [found] = map_reduce(records, lambda pair: [pair], join, combiner=join, n_reducers=1).to_delayed()
+    pairs = dict(found.compute(scheduler="sync"))
+    assert pairs == {key: list(range(key, 3 * n_values, 3)) for key in range(3)}
+    assert max(longest) <= 65
+
+
+def test_a_combiner_that_fails_while_records_are_mapped_is_blamed_and_not_the_mapper():
+    def fail(key, values):
+        raise LookupError("no")
+
+    with pytest.raises(MapReduceError, match="combiner failed at key 'a' in partition 0: LookupError: no"):
+        map_reduce([["a " * 20]], words, total, combiner=fail).compute(scheduler="sync")
+
+
 def test_combiner_reducer_and_partitioner_are_blamed_by_key():
     def fail(*_):
         raise LookupError("no")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import sys
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -18,7 +19,10 @@ from dparallel.mapreduce.garbage import seldom_searched
 from dparallel.mapreduce.partitioning import partition_of
 
 FIRST_RECORDS = 1024  # how many records are mapped before pairs are first combined
-PAIRS_AT_ONCE = 20_000  # how many pairs, about, are held before they are combined: few enough for the cache
+PAIRS_AT_ONCE = 100_000  # how many pairs, about, are mapped before they are added to those before
+# values of a key that comes often are combined when they are 8, since what is let go of soon is still in the cache;
+# then when they are 16, 32 and 64, since what a combiner returns may grow with what it is given
+LOOK_EVERY, LONGEST = 8, 64
 
 
 class Bucket(dict[Hashable, Any]):
@@ -57,6 +61,13 @@ class Counters:
             self.n_combined + other.n_combined,
             self.n_keys + other.n_keys,
         )
+
+
+class _CombinerFailed(Exception):
+    """Carries the error of a combiner out of the mapper's loop."""
+
+    def __init__(self, failure: MapReduceError):
+        self.failure = failure
 
 
 @dataclass(frozen=True)
@@ -99,8 +110,7 @@ class Job:
         groups: dict[Hashable, Any] = {}
         n_records, n_pairs, n_wanted = 0, 0, FIRST_RECORDS
         while slab := list(islice(iterator, n_wanted)):
-            fresh = self._map_slab(partition, slab, n_records)
-            n_fresh = sum(map(len, fresh.values()))
+            fresh, n_fresh = self._map_slab(partition, slab, n_records)
             n_records += len(slab)
             n_pairs += n_fresh
             self._combine(partition, groups, fresh)
@@ -108,15 +118,23 @@ class Job:
         counters = Counters(n_records, n_pairs, len(groups) if self.combiner else n_pairs)
         return [*self._divide(partition, groups), counters]
 
-    def _map_slab(self, partition: int, slab: list[Any], first: int) -> dict[Hashable, list[Any]]:
-        """Return the values that the mapper yields for each key; the innermost loop of a job."""
+    def _map_slab(self, partition: int, slab: list[Any], first: int) -> tuple[dict[Hashable, list[Any]], int]:
+        """Return the values that the mapper yields for each key, and how many it did; the innermost loop of a job."""
         mapper = self.mapper
         groups: dict[Hashable, list[Any]] = defaultdict(list)
+        limits: dict[Hashable, int] = {}
+        n_pairs, look_every = 0, LOOK_EVERY if self.combiner else sys.maxsize
         waiting = iter(slab)
         try:
             for record in waiting:
                 for key, value in mapper(record):
-                    groups[key].append(value)
+                    values = groups[key]
+                    values.append(value)
+                    n_pairs += 1
+                    if not len(values) % look_every:
+                        self._combine_long(partition, key, values, limits)
+        except _CombinerFailed as error:
+            failure = error.failure
         except Exception as error:
             is_deeper = error.__traceback__ is not None and error.__traceback__.tb_next is not None
             what = "failed" if is_deeper else "failed, or yielded no pair of a hashable key and a value,"
@@ -124,8 +142,19 @@ class Job:
             where = f"at record {first + place} of partition {partition}, {shorten(slab[place])}"
             failure = blame(f"The mapper {what} {where}", partition, error)
         else:
-            return groups
+            return groups, n_pairs
         raise failure
+
+    def _combine_long(self, partition: int, key: Hashable, values: list[Any], limits: dict[Hashable, int]) -> None:
+        """Combine the values of a key in place, if they have become as many as its limit."""
+        limit = limits.get(key, LOOK_EVERY)
+        if len(values) < limit:
+            return
+        limits[key] = min(2 * limit, LONGEST)
+        try:
+            values[:] = (self.combiner(key, values),)  # type: ignore[misc]
+        except Exception as error:
+            raise _CombinerFailed(self._blame_combiner(partition, key, error)) from None
 
     def _combine(self, partition: int, groups: dict[Hashable, Any], fresh: dict[Hashable, list[Any]]) -> None:
         """Add fresh values to groups, in the order in which they were yielded."""
@@ -144,10 +173,13 @@ class Job:
                     values.insert(0, groups[key])
                 groups[key] = combiner(key, values) if len(values) > 1 else values[0]
         except Exception as error:
-            failure = blame(f"The combiner failed at key {shorten(key)} in partition {partition}", partition, error)
+            failure = self._blame_combiner(partition, key, error)
         else:
             return
         raise failure
+
+    def _blame_combiner(self, partition: int, key: Hashable, error: Exception) -> MapReduceError:
+        return blame(f"The combiner failed at key {shorten(key)} in partition {partition}", partition, error)
 
     def _divide(self, partition: int, groups: dict[Hashable, Any]) -> list[Bucket]:
         """Return the groups of each reducer."""
