@@ -10,6 +10,9 @@ For recovery the process that holds the only shard gets SIGKILL, and a pull is s
 from the signal to its answer. The next one is killed when the store has its second copy again. Throughput is that of
 a thread which pushes without pause; it is back when as many pushes went through in half a second as 90 % of the rate
 before.
+
+A sparse table is filled with random keys of a billion, on one worker process with the slots of ftrl, and read again.
+"payload" is keys and rows, there and back; "pushed again" is the same list of keys once more.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from distributed import Client
 
 from benchmarks.cluster import MANY_KILLS, open_cluster
 from benchmarks.results import Lines, Report
+from benchmarks.store_sparse import measure_compression, measure_tables
 from dparallel import ParameterStore
 
 SMALL, LARGE = 100, 1_000_000  # numbers of 8 bytes
@@ -59,6 +63,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what can be chosen."""
     parser.add_argument("--calls", type=int, default=500, help="small calls per figure and round (default: 500)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds (default: 5)")
+    parser.add_argument("--keys", type=int, default=1_000_000, help="keys of a sparse table (default: 1000000)")
     parser.add_argument("--kills", type=int, default=20, help="processes killed (default: 20)")
     parser.add_argument("--streams", type=int, default=5, help="of them under a stream of pushes (default: 5)")
 
@@ -75,6 +80,8 @@ def run(options: argparse.Namespace, report: Report) -> None:
         throughput = report.tables.setdefault("Throughput of pushes", [])
         for n in (SMALL, LARGE):
             throughput.extend(measure_pushes(client, n, max(5, n_calls // (1 if n == SMALL else 10)), n_rounds))
+    report.tables["Sparse tables"] = measure_tables(2000 if options.quick else options.keys)
+    report.tables["Compression"] = measure_compression(20 if options.quick else 2000)
     with dask.config.set(MANY_KILLS), open_cluster(2):
         report.tables["Recovery"] = [measure_recovery(replicas, n_kills) for replicas in (1, 0)]
         series, rows = measure_streams(n_streams)

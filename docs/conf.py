@@ -43,6 +43,7 @@ READING_ORDER = (
     "async_sgd_worker_killed",
     "async_sgd_pipeline",
     "parameter_store_softmax",
+    "matrix_factorisation",
     "word_count",
     "own_algorithm",
 )

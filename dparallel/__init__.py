@@ -15,6 +15,7 @@ _PUBLIC = {
     "ParallelKMeans": "dparallel.estimators.kmeans",
     "ParallelStandardScaler": "dparallel.preprocessing.scaler",
     "ParameterStore": "dparallel.store",
+    "SparseTable": "dparallel.store",
     "map_reduce": "dparallel.mapreduce",
 }
 
@@ -29,6 +30,7 @@ __all__ = [
     "ParallelKMeans",
     "ParallelStandardScaler",
     "ParameterStore",
+    "SparseTable",
     "__version__",
     "map_reduce",
 ]

@@ -1,21 +1,28 @@
 """A store whose every step adds one to a slot of its own, in a row for each shard.
 
-A zero is a step that was lost, a two one that counted twice.
+A zero is a step that was lost, a two one that counted twice. The slots are one array, or rows of a sparse table under
+keys that lie on the shard of their row.
 """
 
 import contextlib
+import functools
 import threading
 import time
 
 import dask
 import numpy as np
+import pytest
 from distributed import Client, LocalCluster
 
-from dparallel import ParameterStore
+from dparallel import ParameterStore, SparseTable
 from dparallel.errors import ConsistencyError
+from dparallel.store.rows import N_RANGES, cut_keys
 from tests.clusters import MANY_KILLS, settle, until
 
 N_PARTITIONS, N_SHARDS, N = 4, 2, 30
+PLAIN = ["dense", "sparse"]
+KINDS = [*PLAIN, *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("dense, top k", "sparse, fp16"))]
+COMPRESSIONS = {"dense, top k": ("top_k", 0.1), "sparse, fp16": "fp16"}  # neither changes or leaves out a one
 
 
 def three_workers():
@@ -35,10 +42,44 @@ def settled_client(cluster):
     return client
 
 
-def open_slots(n_clocks, **options):
-    shape = (N_SHARDS, N_PARTITIONS, n_clocks)
+def open_slots(n_clocks, kind="dense", **options):
+    given = SparseTable() if kind.startswith("sparse") else (N_SHARDS, N_PARTITIONS, n_clocks)
     options = {"n_partitions": N_PARTITIONS, "n_shards": N_SHARDS, "replicas": 1, **options}
-    return ParameterStore({"slots": shape}, optimizer="add", **options)
+    return ParameterStore({"slots": given}, optimizer="add", **options)
+
+
+@functools.cache
+def slot_keys(n_clocks):
+    """The keys of a sparse table's slots, of shape (N_SHARDS, N_PARTITIONS, n_clocks): row s lies on shard s."""
+    spread = 64  # so many keys for each slot, of which one is taken
+    candidates = np.arange(N_PARTITIONS * n_clocks * spread)
+    keys = np.empty((N_SHARDS, N_PARTITIONS * n_clocks), np.int64)
+    cuts = [N_RANGES * number // N_SHARDS for number in range(N_SHARDS + 1)]
+    for row, part in zip(keys, cut_keys(candidates, cuts)):
+        slots, first = np.unique(part.keys // spread, return_index=True)
+        assert len(slots) == len(row)
+        row[:] = part.keys[first]
+    return keys.reshape(N_SHARDS, N_PARTITIONS, n_clocks)
+
+
+def is_sparse(handle):
+    return "slots" in handle._transport.layout.tables
+
+
+def update_of(handle, values):
+    """What is pushed to add these values to the slots."""
+    if not is_sparse(handle):
+        return {"slots": values}
+    where = np.nonzero(values)
+    return {"slots": (slot_keys(values.shape[-1])[where], values[where])}
+
+
+def read_slots(handle, n_clocks, clock=None):
+    """The slots as an array of shape (N_SHARDS, N_PARTITIONS, n_clocks)."""
+    if not is_sparse(handle):
+        return handle.pull("slots", clock=clock)
+    keys = slot_keys(n_clocks)
+    return handle.pull("slots", clock=clock, keys=keys.ravel()).reshape(keys.shape)
 
 
 def steps(handle, partition, first, last, staleness):
@@ -60,17 +101,17 @@ def fill_slots(handle, partition, first, last, n_clocks, staleness=None):
         start = time.monotonic()
         with contextlib.suppress(ConsistencyError):  # undone, or done by the worker that was killed
             if staleness is not None:
-                handle.pull("slots", clock=clock)
+                read_slots(handle, n_clocks, clock)
             update = np.zeros((N_SHARDS, N_PARTITIONS, n_clocks))
             update[:, partition, clock] = 1
-            handle.push({"slots": update}, step=(partition, clock))
+            handle.push(update_of(handle, update), step=(partition, clock))
             acknowledged[clock] = time.monotonic()
         longest = max(longest, time.monotonic() - start)
     return acknowledged, longest
 
 
-def start_filling(client, store, first, last, n_clocks, staleness=None):
-    handles = [store.handle()] * N_PARTITIONS
+def start_filling(client, store, first, last, n_clocks, staleness=None, kind="dense"):
+    handles = [store.handle(COMPRESSIONS.get(kind))] * N_PARTITIONS
     options = {"first": first, "last": last, "n_clocks": n_clocks, "staleness": staleness}
     return client.map(fill_slots, handles, range(N_PARTITIONS), pure=False, **options)
 

@@ -12,17 +12,24 @@ import pytest
 from dparallel import compat
 from dparallel.errors import RolledBack, StoreUnavailable
 from dparallel.store.messages import Request
-from dparallel.store.shard import Update
+from dparallel.store.rows import Rows
+from dparallel.store.updates import Update
 from tests import slots
 from tests.clusters import kill, until
 from tests.slots import (
+    COMPRESSIONS,
+    KINDS,
     N_PARTITIONS,
     N_SHARDS,
+    PLAIN,
     are_two_copies,
     fill_slots,
     open_slots,
+    read_slots,
+    slot_keys,
     start_filling,
     until_dead,
+    update_of,
 )
 
 pytestmark = pytest.mark.timeout(400)
@@ -59,19 +66,21 @@ ALL_POINTS = [
 ]
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("point, replicas, staleness", ALL_POINTS)
-def test_a_death_at_any_point_costs_no_more_than_documented(client, tmp_path, point, replicas, staleness):
+def test_a_death_at_any_point_costs_no_more_than_documented(client, tmp_path, point, replicas, staleness, kind):
     n_clocks, every_s = 40, 0.2
     checkpoint = tmp_path / "store" if point == "in_snapshot" else None
     options = {"staleness": staleness, "replicas": replicas, "checkpoint": checkpoint}
-    with dask.config.set({"dparallel.store.snapshot-every": f"{every_s}s"}), open_slots(n_clocks, **options) as store:
+    every = dask.config.set({"dparallel.store.snapshot-every": f"{every_s}s"})
+    with every, open_slots(n_clocks, kind, **options) as store:
         stats = store.stats()
         victim = stats.primaries[1]
         client.run(arm, point, 2 if point == "in_snapshot" else 25, workers=[victim])
-        pushing = start_filling(client, store, 0, n_clocks, n_clocks, staleness)
+        pushing = start_filling(client, store, 0, n_clocks, n_clocks, staleness, kind)
         died = until_dead(store, stats.pids[victim])
         found = client.gather(pushing)
-        slots, stats = store.pull("slots"), store.stats()
+        slots, stats = read_slots(store.handle(), n_clocks), store.stats()
     assert slots.max() <= 1
     assert (stats.restores == 0) == (replicas == 1)
     for row, partition, clock in np.argwhere(slots == 0):
@@ -83,26 +92,34 @@ def test_a_death_at_any_point_costs_no_more_than_documented(client, tmp_path, po
 # stopped, not dead
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("replicas, staleness", [(1, None), (0, 0)])
-def test_a_primary_that_was_stopped_and_wakes_up_writes_nothing(client, replicas, staleness):
+def test_a_primary_that_was_stopped_and_wakes_up_writes_nothing(client, replicas, staleness, kind):
     n_clocks = 40
-    with open_slots(n_clocks, replicas=replicas, staleness=staleness) as store:
+    with open_slots(n_clocks, kind, replicas=replicas, staleness=staleness) as store:
         stats = store.stats()
         seat, epoch = store._supervisor.routes[0].primary, store._supervisor.routes[0].epoch
         others = [address for address in client.nthreads() if address != seat.address]
         os.kill(stats.pids[seat.address], signal.SIGSTOP)
         try:
             options = {"first": 0, "last": n_clocks, "n_clocks": n_clocks, "staleness": staleness}
-            handles = [store.handle()] * N_PARTITIONS
+            handles = [store.handle(COMPRESSIONS.get(kind))] * N_PARTITIONS
             pushing = client.map(fill_slots, handles, range(N_PARTITIONS), workers=others, pure=False, **options)
             until(lambda: store.stats().primaries[0] not in (None, seat.address))
         finally:
             os.kill(stats.pids[seat.address], signal.SIGCONT)
-        update = Update((0, n_clocks), {"slots": np.ones(N_PARTITIONS * n_clocks)})
+        update = Update((0, n_clocks), values_of_a_shard(kind, n_clocks))
         answer = ask_host(client, seat, Request(epoch, (update,)))
         assert answer is None or answer.status == "moved"
         assert max(longest for _, longest in client.gather(pushing)) < 10
-        np.testing.assert_array_equal(store.pull("slots"), np.ones((N_SHARDS, N_PARTITIONS, n_clocks)))
+        slots = read_slots(store.handle(), n_clocks)
+        np.testing.assert_array_equal(slots, np.ones((N_SHARDS, N_PARTITIONS, n_clocks)))
+
+
+def values_of_a_shard(kind, n_clocks):
+    """An update of the first shard, as it travels."""
+    ones = np.ones(N_PARTITIONS * n_clocks)
+    return {"slots": Rows(slot_keys(n_clocks)[0].ravel(), ones[:, None]) if kind.startswith("sparse") else ones}
 
 
 def ask_host(client, seat, request):
@@ -117,9 +134,9 @@ def ask_host(client, seat, request):
 # more deaths than copies
 
 
-def test_the_loss_of_all_copies_is_named(client):
-    with open_slots(10) as store:
-        time.monotonic()
+@pytest.mark.parametrize("kind", PLAIN)
+def test_the_loss_of_all_copies_is_named(client, kind):
+    with open_slots(10, kind) as store:
         until(lambda: store._supervisor._snapshots.newest is None)  # which would take back what was acknowledged
         stats = until(lambda: are_two_copies(store))
         lost = {stats.primaries[0], stats.backups[0]}
@@ -129,19 +146,21 @@ def test_the_loss_of_all_copies_is_named(client):
         with pytest.raises(
             StoreUnavailable, match=r"Shard \d of the parameter store is lost: tcp.*snapshot\. Open a new"
         ):
-            until(lambda: store.push({"slots": np.zeros((N_SHARDS, N_PARTITIONS, 10))}))
+            until(lambda: store.push(update_of(store.handle(), np.ones((N_SHARDS, N_PARTITIONS, 10)))))
         assert time.monotonic() - start < 10
         with pytest.raises(StoreUnavailable, match="is lost"):
             client.submit(fill_slots, store.handle(), 0, 0, 10, 10, pure=False).result(timeout=30)
 
 
-def test_a_step_beyond_the_snapshot_is_rolled_back(client):
+@pytest.mark.parametrize("kind", PLAIN)
+def test_a_step_beyond_the_snapshot_is_rolled_back(client, kind):
     with (
         dask.config.set({"dparallel.store.snapshot-every": "1h"}),
-        open_slots(10, replicas=0, staleness=3) as store,
+        open_slots(10, kind, replicas=0, staleness=3) as store,
     ):
         handle = store.handle()
-        update = {"slots": np.ones((N_SHARDS, N_PARTITIONS, 10))}
+        ones = np.ones((N_SHARDS, N_PARTITIONS, 10))
+        update = update_of(handle, ones)
         for clock in range(2):
             for partition in range(N_PARTITIONS):
                 handle.push(update, step=(partition, clock))
@@ -154,4 +173,4 @@ def test_a_step_beyond_the_snapshot_is_rolled_back(client):
         with pytest.raises(RolledBack):
             handle.pull("slots", clock=2)
         handle.push(update, step=(0, 0))
-        np.testing.assert_array_equal(handle.pull("slots"), update["slots"])
+        np.testing.assert_array_equal(read_slots(handle, 10), ones)

@@ -11,18 +11,21 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 
-from dparallel import ParameterStore
+from dparallel import ParameterStore, SparseTable
 from dparallel.errors import ConsistencyError
-from dparallel.store import Momentum
+from dparallel.store import Adagrad, Momentum
 from tests import slots
 from tests.clusters import MANY_KILLS, kill, settle, until
 from tests.slots import (
+    KINDS,
     N_PARTITIONS,
     N_SHARDS,
+    PLAIN,
     N,
     are_two_copies,
     host_of_a_shard,
     open_slots,
+    read_slots,
     start_filling,
     steps,
     until_dead,
@@ -36,22 +39,23 @@ cluster = pytest.fixture(scope="module")(slots.three_workers)
 client = pytest.fixture(slots.settled_client)
 
 
-def fill_under_kills(client, store, n_clocks, n_kills, choose, staleness, seed=0):
+def fill_under_kills(client, store, n_clocks, n_kills, choose, staleness, kind, seed=0):
     """Fill all slots in as many rounds as there are kills, each killing a process at a random moment of its round."""
     rng, longest = random.Random(seed), 0.0
     edges = np.linspace(0, n_clocks, n_kills + 1).astype(int)
     for first, last in zip(edges, edges[1:]):
         victim = choose(client, store, rng)
-        pushing = start_filling(client, store, int(first), int(last), n_clocks, staleness)
+        pushing = start_filling(client, store, int(first), int(last), n_clocks, staleness, kind)
         timer = threading.Timer(rng.random() * 0.3, kill, (victim,))
         timer.start()
         longest = max(longest, *(found[1] for found in client.gather(pushing)))
         timer.join()
         until_dead(store, victim)
     assert longest < 10
-    return store.pull("slots")
+    return read_slots(store.handle(), n_clocks)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "n_clocks, n_kills, staleness",
     [
@@ -61,9 +65,9 @@ def fill_under_kills(client, store, n_clocks, n_kills, choose, staleness, seed=0
         pytest.param(500, 20, 3, marks=pytest.mark.slow),
     ],
 )
-def test_killed_hosts_lose_and_double_nothing(client, n_clocks, n_kills, staleness):
-    with open_slots(n_clocks, staleness=staleness) as store:
-        slots = fill_under_kills(client, store, n_clocks, n_kills, host_of_a_shard, staleness)
+def test_killed_hosts_lose_and_double_nothing(client, n_clocks, n_kills, staleness, kind):
+    with open_slots(n_clocks, kind, staleness=staleness) as store:
+        slots = fill_under_kills(client, store, n_clocks, n_kills, host_of_a_shard, staleness, kind)
         stats = store.stats()
     assert (np.sum(slots == 0), np.sum(slots > 1)) == (0, 0)
     assert stats.failovers >= n_kills
@@ -71,17 +75,18 @@ def test_killed_hosts_lose_and_double_nothing(client, n_clocks, n_kills, stalene
 
 
 @pytest.mark.slow
-def test_killed_compute_workers_lose_and_double_nothing():
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_compute_workers_lose_and_double_nothing(kind):
     n_clocks, n_kills = 500, 20
     with (
         dask.config.set(MANY_KILLS),
         LocalCluster(n_workers=4, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster) as client,
-        open_slots(n_clocks) as store,
+        open_slots(n_clocks, kind) as store,
     ):
         for address in sorted(client.nthreads())[:2]:
             store.drain(address)
-        slots = fill_under_kills(client, store, n_clocks, n_kills, worker_without_shards, None)
+        slots = fill_under_kills(client, store, n_clocks, n_kills, worker_without_shards, None, kind)
         assert (np.sum(slots == 0), np.sum(slots > 1)) == (0, 0)
         assert store.stats().failovers <= 2 * N_SHARDS  # from draining
 
@@ -99,10 +104,11 @@ def pull_at(handle, moments):
 
 
 @pytest.mark.slow
-def test_a_killed_primary_is_replaced_within_a_second(client, tmp_path):
+@pytest.mark.parametrize("kind", PLAIN)
+def test_a_killed_primary_is_replaced_within_a_second(client, tmp_path, kind):
     """From the signal to the first pull that began after it and was answered, in a task and in the driver."""
     n_kills, rng, kills, waits = 20, random.Random(3), [], []
-    with open_slots(10) as store:
+    with open_slots(10, kind) as store:
         n_other = sorted(client.nthreads())
         store.drain(n_other[0])  # where the task runs that measures
         moments = tmp_path / "moments"
@@ -126,36 +132,47 @@ def test_a_killed_primary_is_replaced_within_a_second(client, tmp_path):
 
 # in step, the same bits
 
+KEYS = np.arange(N) * 10**15
+
 
 def descend(handle, partition, first, last):
     """Steps that read what they change."""
     for clock in steps(handle, partition, first, last, staleness=0):
         with contextlib.suppress(ConsistencyError):
-            w = handle.pull("w", clock=clock)
+            w = read_w(handle, clock)
             gradient = w * 0.1 + np.random.default_rng((partition, clock)).normal(size=N)
-            handle.push({"w": gradient}, step=(partition, clock))
+            is_sparse = "w" in handle._transport.layout.tables
+            handle.push({"w": (KEYS, gradient) if is_sparse else gradient}, step=(partition, clock))
 
 
-def descend_alone(n_clocks):
+def read_w(handle, clock=None):
+    is_sparse = "w" in handle._transport.layout.tables
+    return handle.pull("w", clock=clock, keys=KEYS if is_sparse else None)
+
+
+def descend_alone(n_clocks, kind):
     w, v = np.zeros(N), np.zeros(N)
     for clock in range(n_clocks):
         normals = [np.random.default_rng((partition, clock)).normal(size=N) for partition in range(N_PARTITIONS)]
         gradients = [w * 0.1 + normal for normal in normals]
         for gradient in gradients:
-            v = 0.9 * v + gradient
-            w = w - 0.05 * v
+            v = v + gradient**2 if kind == "sparse" else 0.9 * v + gradient
+            w = w - (0.05 * gradient / (np.sqrt(v) + 1e-10) if kind == "sparse" else 0.05 * v)
     return w
 
 
+@pytest.mark.parametrize("kind", PLAIN)
 @pytest.mark.parametrize("replicas", [0, 1])
 @pytest.mark.parametrize(
     "n_clocks, n_kills", [(20, 2), pytest.param(500, 20, marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
 )
-def test_in_step_killed_hosts_do_not_change_a_bit(client, n_clocks, n_kills, replicas):
+def test_in_step_killed_hosts_do_not_change_a_bit(client, n_clocks, n_kills, replicas, kind):
     rng = random.Random(1)
-    options = {"optimizer": Momentum(learning_rate=0.05, momentum=0.9), "n_shards": N_SHARDS, "replicas": replicas}
+    optimizer = Adagrad(learning_rate=0.05) if kind == "sparse" else Momentum(learning_rate=0.05, momentum=0.9)
+    options = {"optimizer": optimizer, "n_shards": N_SHARDS, "replicas": replicas}
     edges = np.linspace(0, n_clocks, n_kills + 1).astype(int)
-    with ParameterStore({"w": N}, staleness=0, n_partitions=N_PARTITIONS, **options) as store:
+    given = SparseTable() if kind == "sparse" else N
+    with ParameterStore({"w": given}, staleness=0, n_partitions=N_PARTITIONS, **options) as store:
         for first, last in zip(edges, edges[1:]):
             stats = until(lambda: are_two_copies(store)) if replicas else store.stats()
             victim = stats.pids[rng.choice(stats.primaries)]
@@ -169,4 +186,4 @@ def test_in_step_killed_hosts_do_not_change_a_bit(client, n_clocks, n_kills, rep
             until(lambda: None not in store.stats().primaries)
         if min(store.progress().values()) < n_clocks:  # the last kill came after the last step
             client.gather(client.map(descend, handles, range(N_PARTITIONS), pure=False, **span))
-        np.testing.assert_array_equal(store.pull("w"), descend_alone(n_clocks))
+        np.testing.assert_array_equal(read_w(store.handle()), descend_alone(n_clocks, kind))

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dparallel.errors import CheckpointError, StoreError
-from dparallel.store.layout import Layout, initial_values, pack, unpack
+from dparallel.store.layout import Layout, initial_values
 from dparallel.store.optimizers import Adam
 from dparallel.store.shard import ParameterShard
+from dparallel.store.states import pack, unpack
 
 SHAPES = st.dictionaries(
     st.text(max_size=4), st.lists(st.integers(0, 5), max_size=3).map(tuple), min_size=1, max_size=4

@@ -19,11 +19,13 @@ from dparallel.place import Local
 from tests import slots
 from tests.clusters import MANY_KILLS, kill, separate_processes, until
 from tests.slots import (
+    KINDS,
     N_PARTITIONS,
     N_SHARDS,
     N,
     are_two_copies,
     open_slots,
+    read_slots,
     start_filling,
 )
 
@@ -42,30 +44,33 @@ def start_workers(n_workers):
 
 
 @pytest.mark.slow
-def test_scaling_down_worker_by_worker_loses_nothing():
+@pytest.mark.parametrize("kind", KINDS)
+def test_scaling_down_worker_by_worker_loses_nothing(kind):
     n_clocks = 60
     with (
         dask.config.set(MANY_KILLS),
         start_workers(4) as cluster,
         Client(cluster) as client,
-        open_slots(n_clocks) as store,
+        open_slots(n_clocks, kind) as store,
     ):
-        pushing = start_filling(client, store, 0, n_clocks, n_clocks)
+        pushing = start_filling(client, store, 0, n_clocks, n_clocks, kind=kind)
         for n_workers in (3, 2):
             until(lambda: are_two_copies(store))
             cluster.scale(n_workers)
             until(lambda: len(client.nthreads()) == n_workers)  # noqa: B023
         client.gather(pushing)
-        np.testing.assert_array_equal(store.pull("slots"), np.ones((N_SHARDS, N_PARTITIONS, n_clocks)))
+        slots = read_slots(store.handle(), n_clocks)
+        np.testing.assert_array_equal(slots, np.ones((N_SHARDS, N_PARTITIONS, n_clocks)))
         assert store.stats().restores == 0
 
 
-def test_scaling_down_loses_nothing_even_where_both_copies_leave_at_once():
+@pytest.mark.parametrize("kind", ["dense", pytest.param("sparse", marks=pytest.mark.slow)])
+def test_scaling_down_loses_nothing_even_where_both_copies_leave_at_once(kind):
     with (
         dask.config.set(MANY_KILLS),
         start_workers(4) as cluster,
         Client(cluster) as client,
-        open_slots(10, n_shards=8) as store,
+        open_slots(10, kind, n_shards=8) as store,
     ):
         client.gather(start_filling(client, store, 0, 10, 10))
         stats = until(lambda: are_two_copies(store))
@@ -73,7 +78,7 @@ def test_scaling_down_loses_nothing_even_where_both_copies_leave_at_once():
         assert any(stays not in copies for copies in zip(stats.primaries, stats.backups))
         cluster.scale(1)
         until(lambda: len(client.nthreads()) == 1)
-        np.testing.assert_array_equal(store.pull("slots"), np.ones((N_SHARDS, N_PARTITIONS, 10)))
+        np.testing.assert_array_equal(read_slots(store.handle(), 10), np.ones((N_SHARDS, N_PARTITIONS, 10)))
         stats = store.stats()
         assert stats.restores == 0
         assert set(stats.primaries) == {stays}

@@ -10,6 +10,7 @@ from dparallel.errors import StoreError
 from dparallel.store.layout import FullUpdate
 from dparallel.store.local import LocalTransport
 from dparallel.store.optimizers import (
+    FTRL,
     OPTIMIZERS,
     SGD,
     TILE,
@@ -72,6 +73,16 @@ def adam(w, gradients, rate, beta_1, beta_2, epsilon):
     return w
 
 
+def ftrl(w, gradients, alpha, beta, l1, l2):
+    z, n = -w * (beta / alpha + l2) - math.copysign(l1, w) * (w != 0), 0.0
+    for g in gradients:
+        sigma = (math.sqrt(n + g * g) - math.sqrt(n)) / alpha
+        z = z + g - sigma * w
+        n = n + g * g
+        w = 0.0 if abs(z) <= l1 else -(z - math.copysign(l1, z)) / ((beta + math.sqrt(n)) / alpha + l2)
+    return w
+
+
 CASES = [
     (Add(), add, ()),
     (SGD(0.05), sgd, (0.05,)),
@@ -80,6 +91,8 @@ CASES = [
     (Adagrad(0.3, 0.1, 1e-8), adagrad, (0.3, 0.1, 1e-8)),
     (Adagrad(0.3), adagrad, (0.3, 0.0, 1e-10)),
     (Adam(0.01, 0.9, 0.99, 1e-7), adam, (0.01, 0.9, 0.99, 1e-7)),
+    (FTRL(0.1, 1.0, 0.5, 0.1), ftrl, (0.1, 1.0, 0.5, 0.1)),
+    (FTRL(0.3, 0.5), ftrl, (0.3, 0.5, 0.0, 0.0)),
 ]
 NAMES = [f"{case[0].name}-{number}" for number, case in enumerate(CASES)]
 
@@ -105,8 +118,8 @@ def test_length_of_the_array_does_not_change_a_bit(optimizer):
     rng = np.random.default_rng(5)
     values, updates = rng.normal(size=n), rng.normal(size=(4, n))
     pieces = [slice(0, 1), slice(1, 18), slice(18, TILE + 3), slice(TILE + 3, n)]
-    whole, slots = values.copy(), optimizer.slots(n)
-    cut = [(values[piece].copy(), optimizer.slots(len(values[piece]))) for piece in pieces]
+    whole, slots = values.copy(), optimizer.slots(values)
+    cut = [(values[piece].copy(), optimizer.slots(values[piece])) for piece in pieces]
     for count, update in enumerate(updates, 1):
         optimizer.apply(whole, slots, update, count)
         for piece, (part, part_slots) in zip(pieces, cut):
@@ -120,7 +133,7 @@ def test_length_of_the_array_does_not_change_a_bit(optimizer):
 def test_update_is_only_read(optimizer):
     update = np.arange(1.0, 6.0)
     update.flags.writeable = False
-    optimizer.apply(np.zeros(5), optimizer.slots(5), update, 1)
+    optimizer.apply(np.zeros(5), optimizer.slots(np.zeros(5)), update, 1)
     np.testing.assert_array_equal(update, np.arange(1.0, 6.0))
 
 
@@ -129,6 +142,13 @@ def test_whole_numbers_add_up_exactly_to_2_to_the_53():
     for count in range(1, 1001):
         Add().apply(values, {}, np.ones(1), count)
     assert values[0] == 2**53
+
+
+def test_ftrl_does_not_move_a_weight_before_its_first_gradient():
+    w = np.array([-0.7, 0.0, 2.5])
+    optimizer, values = FTRL(0.1, 1.0, 0.5, 0.1), w.copy()
+    optimizer.apply(values, optimizer.slots(values), np.zeros(3), 1)
+    np.testing.assert_allclose(values, w, rtol=1e-14)
 
 
 @pytest.mark.parametrize("optimizer", [case[0] for case in CASES], ids=NAMES)
@@ -160,6 +180,7 @@ def test_instance_is_kept_and_learning_rate_replaced():
         (lambda: SGD(math.nan), "learning_rate"),
         (lambda: Momentum(0.1, 1.0), "momentum must be"),
         (lambda: Adam(beta_2=-0.1), "beta_2"),
+        (lambda: FTRL(l1=-1), "l1 must be"),
         (lambda: Adagrad(initial_accumulator=-1), "initial_accumulator"),
         (lambda: from_dict({"name": "lamb"}), "lamb"),
         (lambda: from_dict({"name": "sgd", "speed": 1}), "speed"),

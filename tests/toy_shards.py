@@ -1,25 +1,31 @@
-"""A small shard with two arrays, what makes two shards comparable, and an interrupt at any call."""
+"""A small shard with two arrays and a sparse table, what makes two shards comparable, and an interrupt at any call."""
 
 import json
 import sys
 
 import numpy as np
 
-from dparallel.store.optimizers import Adam, Momentum
+from dparallel.store.optimizers import FTRL, Adam, Momentum
+from dparallel.store.rows import Rows, SparseTable
 from dparallel.store.shard import ParameterShard
 
 SIZES = {"W": 7, "b": 2}
+TABLE = SparseTable(width=3, initial="normal", seed=5)
+KEYS = np.arange(-4, 8) * 10**17
 
 
 def gradient(partition, clock):
     rng = np.random.default_rng((partition, clock))
     values = {name: rng.normal(size=n) for name, n in SIZES.items()}
+    values["T"] = Rows(rng.permutation(KEYS)[:5], rng.normal(size=(5, 3)))
+    values["S"] = Rows(rng.permutation(KEYS)[:2], rng.normal(size=(2, 1)))
     return values if (partition + clock) % 3 else {"W": values["W"]}  # an update may leave arrays out
 
 
 def new_shard(staleness=None, n_partitions=3):
     values = {name: np.linspace(1.0, 2.0, n) for name, n in SIZES.items()}
-    return ParameterShard(values, {"W": Adam(0.1), "b": Momentum(0.1)}, staleness, n_partitions)
+    optimizers = {"W": Adam(0.1), "b": Momentum(0.1), "T": Adam(0.1), "S": FTRL(0.1, l1=0.1)}
+    return ParameterShard(values, optimizers, staleness, n_partitions, {"T": TABLE, "S": SparseTable()})
 
 
 def bits(shard):
@@ -29,7 +35,8 @@ def bits(shard):
 
 
 def values_of(snapshot):
-    return {name: array.tobytes() for name, array in snapshot.values.items()}
+    arrays = {name: given if isinstance(given, Rows) else [given] for name, given in snapshot.values.items()}
+    return {name: [array.tobytes() for array in given] for name, given in arrays.items()}
 
 
 def copy_of(shard):

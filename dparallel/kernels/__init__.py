@@ -15,6 +15,7 @@ _MODULES = (
     "gradient_csr",
     "gradient_dense",
     "histogram",
+    "key_index",
     "lanes",
     "layouts",
     "lloyd",

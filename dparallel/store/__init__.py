@@ -6,15 +6,29 @@ _PUBLIC = {
     "Adagrad": "dparallel.store.optimizers",
     "Adam": "dparallel.store.optimizers",
     "Add": "dparallel.store.optimizers",
+    "FTRL": "dparallel.store.optimizers",
     "Handle": "dparallel.store.handle",
     "Momentum": "dparallel.store.optimizers",
     "Nesterov": "dparallel.store.optimizers",
     "ParameterStore": "dparallel.store.parameter_store",
     "SGD": "dparallel.store.optimizers",
+    "SparseTable": "dparallel.store.rows",
     "StoreStats": "dparallel.store.stats",
 }
 
-__all__ = ["SGD", "Adagrad", "Adam", "Add", "Handle", "Momentum", "Nesterov", "ParameterStore", "StoreStats"]
+__all__ = [
+    "FTRL",
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "Add",
+    "Handle",
+    "Momentum",
+    "Nesterov",
+    "ParameterStore",
+    "SparseTable",
+    "StoreStats",
+]
 
 
 def __getattr__(name):

@@ -49,7 +49,7 @@ class Columns:
             raise StoreError(f"The arrays {sorted(values)} need one optimizer each, given are {sorted(optimizers)}.")
         self.optimizers = dict(optimizers)
         self.current = {
-            name: Column(as_range(name, given).copy(), optimizers[name].slots(len(given)), 0)
+            name: Column(array := as_range(name, given).copy(), optimizers[name].slots(array), 0)
             for name, given in values.items()
         }
         self._spare_values: dict[str, np.ndarray] = {}

@@ -44,6 +44,7 @@ class Fleet:
     hosts : dict of Seat to HostReport, its newest; those that live
     drained : set of addresses of workers that get no host
     scheduler_is_lost : bool
+    has_tables : bool, whether hosts are to be ready for sparse tables
 
     Notes
     -----
@@ -55,6 +56,7 @@ class Fleet:
         self.drained: set[str] = set()
         self.scheduler_is_lost = False
         self.n_wanted = n_wanted
+        self.has_tables = False
         self.past_counts: list[dict[int, dict[str, int]]] = []
         self._client = client
         self._board = board
@@ -182,7 +184,7 @@ class Fleet:
     async def _tend(self, address: str) -> None:
         """Make a host, take its reports, and give it up when it is dead."""
         seat = Seat(address, f"{self._board}-host-{next(self._names)}")
-        arguments = self._board, seat.key, import_module("dparallel").__version__
+        arguments = self._board, seat.key, import_module("dparallel").__version__, self.has_tables
         future = compat.submit_actor(self._client, ShardHost, arguments, seat.key, address)
         try:
             await self._make(future, address)

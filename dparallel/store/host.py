@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
+from threading import Thread
 from time import monotonic
 from typing import Any
 
@@ -23,8 +24,10 @@ from dparallel.compat import (
     worker_of_this_task,
 )
 from dparallel.errors import WorkerVersionError
-from dparallel.store.messages import Answer, HostReport, Request, Seat, decode, encode
+from dparallel.store.messages import Answer, HostReport, Request, Seat, decode, encode, size_of_values
 from dparallel.store.replica import Replica
+from dparallel.store.signatures import KeyLists
+from dparallel.store.tables import warm_up
 
 TICK_S = 0.1
 STALL_S = 0.5  # an event loop that stood still for so long may have been taken for dead meanwhile
@@ -43,6 +46,7 @@ class ShardHost:
     board : str, name of the store's board on the scheduler
     key : str, of this actor
     version : str, the driver's version of dparallel
+    has_tables : bool; what sparse tables need is loaded at once, so that nobody waits for it when a shard moves here
 
     Raises
     ------
@@ -55,7 +59,7 @@ class ShardHost:
     knowing it: it asks the board who reigns before it answers anything.
     """
 
-    def __init__(self, board: str, key: str, version: str):
+    def __init__(self, board: str, key: str, version: str, has_tables: bool = False):
         found = import_module("dparallel").__version__
         if version != found:
             raise WorkerVersionError(f"The worker has dparallel {found}, and the store's driver has {version}.")
@@ -64,12 +68,15 @@ class ShardHost:
         self._is_leaving = False
         self._node = worker_of_this_task()
         self._replicas: dict[int, Replica] = {}
+        self._lists = KeyLists()
         self.counts: dict[int, Counter[str]] = {}
         self._thread: ThreadPoolExecutor | None = None
         self._alarm = asyncio.Event()
         self._ticked = self._watched = monotonic()
         self._n_stalls = self._n_confirmed = 0
         self._ticker: asyncio.Task[None] | None = None
+        if has_tables:
+            Thread(target=warm_up, name="dparallel-warm-up", daemon=True).start()
 
     async def exchange(self, number: int, request: Request) -> Answer:
         """Serve a handle; see Replica.exchange."""
@@ -78,9 +85,11 @@ class ShardHost:
 
     async def exchange_packed(self, number: int, packed: Any) -> Any:
         """Serve a handle on another worker."""
-        answer = await self.exchange(number, decode(packed))
-        values = {} if answer.snapshot is None else answer.snapshot.values
-        return encode(answer, sum(array.nbytes for array in values.values()))
+        request = decode(packed)
+        if request.saved_bytes is not None:
+            request = self._lists.unpacked(request)
+        answer = Answer("unknown_keys", 0, {}) if request is None else await self.exchange(number, request)
+        return encode(answer, size_of_values(answer.snapshot))
 
     async def follow(self, number: int, *arguments: Any) -> tuple[bool, int]:
         """See Replica.follow."""

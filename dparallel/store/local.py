@@ -12,9 +12,13 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 import numpy as np
 
 from dparallel.errors import NotYet, StoreUnavailable
-from dparallel.store.layout import FullUpdate, Layout, Reply, initial_values, pack, unpack
+from dparallel.store.compression import Residuals
+from dparallel.store.layout import FullUpdate, Layout, Reply, initial_values
 from dparallel.store.optimizers import Optimizer
-from dparallel.store.shard import ParameterShard, Update
+from dparallel.store.rows import Asked, SparseTable
+from dparallel.store.shard import ParameterShard
+from dparallel.store.states import pack, unpack
+from dparallel.store.updates import Snapshot, Update
 
 Result = TypeVar("Result")
 
@@ -51,6 +55,7 @@ class LocalTransport:
             raise ValueError(f"The layout has {layout.n_shards} shards, and {len(shards)} were given.")
         self.layout = layout
         self.deadline_s = deadline_s
+        self.residuals = Residuals()
         # `with` an RLock, unlike a Condition's own, is whole under Ctrl-C; and only its owner can release it
         locks = [RLock() for _ in shards]
         self._stations = [_Station(lock, Condition(lock), shard) for lock, shard in zip(locks, shards)]
@@ -72,11 +77,7 @@ class LocalTransport:
         deadline_s: float = 10.0,
     ) -> LocalTransport:
         """Return a new store: parameters as of layout.initial_values, an optimizer for each, the rest as above."""
-        values = initial_values(parameters)
-        layout = Layout.even({name: array.shape for name, array in values.items()}, n_shards)
-        parts = layout.split(values)
-        shards = [ParameterShard(part, optimizers, staleness, n_partitions) for part in parts]
-        return cls(layout, shards, deadline_s)
+        return cls(*new_shards(parameters, optimizers, staleness, n_partitions, n_shards), deadline_s)
 
     @classmethod
     def from_state(
@@ -98,6 +99,8 @@ class LocalTransport:
         names: Iterable[str] | None = None,
         clock: int | None = None,
         wait_s: float | None = None,
+        keys: Mapping[str, Any] | None = None,
+        known: Reply | None = None,
     ) -> Reply:
         """Push updates in their order, then read what a step of this clock reads.
 
@@ -107,6 +110,8 @@ class LocalTransport:
         names : names of arrays to read; None for all, () for none
         clock : int, clock of the step that will use what is read, which waits until it may start; None for now
         wait_s : float, seconds to wait for that at most; None for the deadline
+        keys : dict of str to array-like of shape (n,), whole numbers; which rows of sparse tables to read, None for all
+        known : Reply to the same question; here nothing travels, so it is read again
 
         Returns
         -------
@@ -123,11 +128,11 @@ class LocalTransport:
         StoreUnavailable
             If the store was closed, even while this waits.
         """
-        wanted = self._wanted(names)
+        wanted, asked = self.layout.reading(names, keys)
         self._push(updates)
         if clock is not None:
             self._wait(clock, wait_s)
-        return self._read(wanted, clock)
+        return self._read(wanted, clock, asked)
 
     def exchange_soon(
         self,
@@ -135,17 +140,18 @@ class LocalTransport:
         names: Iterable[str] | None = None,
         clock: int | None = None,
         wait_s: float | None = None,
+        keys: Mapping[str, Any] | None = None,
     ) -> Future[Reply]:
         """Do what exchange does, without waiting for the gate: pushes at once, and a thread waits only if it must."""
         future: Future[Reply] = Future()
         future.set_running_or_notify_cancel()
         try:
-            wanted = self._wanted(names)
+            wanted, asked = self.layout.reading(names, keys)
             self._push(updates)
             if clock is None or self._is_open(clock):
-                future.set_result(self._read(wanted, clock))
+                future.set_result(self._read(wanted, clock, asked))
             else:
-                self._start_waiting(future, wanted, clock, wait_s)
+                self._start_waiting(future, wanted, clock, wait_s, asked)
         except Exception as error:
             future.set_exception(error)
         return future
@@ -220,13 +226,6 @@ class LocalTransport:
             raise
         return results
 
-    def _wanted(self, names: Iterable[str] | None) -> tuple[str, ...]:
-        if names is None:
-            return self.layout.names
-        wanted = (names,) if isinstance(names, str) else tuple(names)
-        self.layout.check_names(wanted)
-        return wanted
-
     def _push(self, updates: Sequence[FullUpdate]) -> None:
         # all are cut, and thereby checked, before the first is applied
         for update, parts in [(update, self.layout.split(update.values)) for update in updates]:
@@ -264,26 +263,33 @@ class LocalTransport:
                     )
                 condition.wait(remaining)
 
-    def _read(self, names: tuple[str, ...], clock: int | None) -> Reply:
-        parameters, rooms = self.layout.rooms(names)
+    def _read(self, names: tuple[str, ...], clock: int | None, asked: Asked | None) -> Reply:
+        tables = self.layout.tables
+        parameters, rooms = self.layout.rooms([name for name in names if name not in tables] if tables else names)
         turns = iter(rooms)
+        parts = iter(asked.parts if asked is not None else [None] * len(rooms))
 
-        def pull(station: _Station) -> tuple[int, dict[int, int]]:
+        def pull(station: _Station) -> tuple[Snapshot, dict[int, int]]:
             room = next(turns)
-            snapshot = station.shard.pull(room, clock, into=room)
+            snapshot = station.shard.pull(names if tables else room, clock, into=room, keys=next(parts))
             if station is not self._last:
-                return snapshot.version, {}
+                return snapshot, {}
             self._n_pulls += bool(names)
-            return snapshot.version, station.shard.progress()
+            return snapshot, station.shard.progress()
 
         read = self._through(pull)
-        return Reply(parameters, tuple(version for version, _ in read), read[-1][1])
+        if tables:
+            parameters |= self.layout.join([only(tables, snapshot.values or {}) for snapshot, _ in read], asked)
+            parameters = only(names, parameters)
+        return Reply(parameters, tuple(snapshot.version for snapshot, _ in read), read[-1][1])
 
-    def _start_waiting(self, future: Future[Reply], names: tuple[str, ...], clock: int, wait_s: float | None) -> None:
+    def _start_waiting(
+        self, future: Future[Reply], names: tuple[str, ...], clock: int, wait_s: float | None, asked: Asked | None
+    ) -> None:
         def fulfil() -> None:
             try:
                 self._wait(clock, wait_s)
-                future.set_result(self._read(names, clock))
+                future.set_result(self._read(names, clock, asked))
             except Exception as error:
                 future.set_exception(error)
             finally:
@@ -294,3 +300,24 @@ class LocalTransport:
         with self._threads:
             thread.start()
             self._waiting.add(thread)
+
+
+def new_shards(
+    parameters: Mapping[str, Any],
+    optimizers: Mapping[str, Optimizer],
+    staleness: int | None,
+    n_partitions: int | None,
+    n_shards: int,
+) -> tuple[Layout, list[ParameterShard]]:
+    """Return the shards that a store begins with, and which has what; parameters as of layout.initial_values."""
+    values = initial_values(parameters)
+    tables = {name: given for name, given in parameters.items() if isinstance(given, SparseTable)}
+    shapes = {name: tables[name].shape if name in tables else values[name].shape for name in parameters}
+    layout = Layout.even(shapes, n_shards)
+    parts: Sequence[Mapping[str, Any]] = layout.split(values)
+    return layout, [ParameterShard(part, optimizers, staleness, n_partitions, tables) for part in parts]
+
+
+def only(names: Iterable[str], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return some of the values, in the order of the names."""
+    return {name: values[name] for name in names if name in values}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from dparallel.store.shard import Snapshot, Update
+from dparallel.store.updates import Snapshot, Update
 
 SMALL_BYTES = 32 * 1024  # arrays up to this size are copied into the message, larger ones travel beside it
 State = tuple[dict[str, np.ndarray], dict[str, Any]]  # as from ParameterShard.state
@@ -55,6 +55,10 @@ class Request(NamedTuple):
     clock : int, clock of the step that will read; None for the newest
     partitions : whose step that may be, where known
     wait_s : float, how long to wait for the gate at most, in seconds
+    keys : dict of str to ndarray of shape (n,), int64: which rows of the tables to read; all where it is not said
+    saved_bytes : int, of keys that are left out, since the host knows them by their signatures; None where all are sent
+        as they are
+    known : (epoch, version) that the asker has; if that would be read again, no values are sent
     """
 
     epoch: int
@@ -63,6 +67,9 @@ class Request(NamedTuple):
     clock: int | None = None
     partitions: tuple[int, ...] = ()
     wait_s: float = 0.0
+    keys: Mapping[str, np.ndarray] | None = None
+    saved_bytes: int | None = None
+    known: tuple[int, int] | None = None
 
 
 class Answer(NamedTuple):
@@ -71,7 +78,8 @@ class Answer(NamedTuple):
     Parameters
     ----------
     status : "ok"; "not_yet", the gate is closed and what was pushed is applied; "moved", ask somebody else, nothing is
-        promised; "rolled_back", the store went back to a snapshot and the step is none of the next
+        promised; "rolled_back", the store went back to a snapshot and the step is none of the next; "unknown_keys",
+        nothing was done, send all lists of keys again
     epoch : int, the newest that is known
     progress : dict of int to int, clock of each partition's next step; empty where moved
     version : int, updates applied
@@ -112,6 +120,18 @@ def encode(message: Any, size_bytes: int) -> Any:
 def decode(packed: Any) -> Any:
     """Return what encode was given."""
     return pickle.loads(packed) if isinstance(packed, bytes) else packed
+
+
+def bytes_of(request: Request) -> int:
+    """Return the bytes of the arrays of a request as it travelled."""
+    keys = sum(keys.nbytes for keys in request.keys.values()) if request.keys else 0
+    return size_of(request.entries) + keys - (request.saved_bytes or 0)
+
+
+def size_of_values(snapshot: Snapshot | None) -> int:
+    """Return the bytes of the values of a snapshot, if there are any."""
+    values = None if snapshot is None else snapshot.values
+    return 0 if values is None else sum(array.nbytes for array in values.values())
 
 
 def size_of(entries: Iterable[Entry]) -> int:

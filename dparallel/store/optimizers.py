@@ -24,10 +24,14 @@ class Optimizer:
     ----------
     name : str, as given to make_optimizer
     slot_names : tuple of str, arrays of the length of the values that the rule remembers
+    counts : bool, whether it depends on the number of the update
+    is_lazy : bool, whether it may pass over values that an update leaves out, as those of a sparse table
     """
 
     name: ClassVar[str]
     slot_names: ClassVar[tuple[str, ...]] = ()
+    counts: ClassVar[bool] = False
+    is_lazy: ClassVar[bool] = True
     n_rooms: ClassVar[int] = 1  # scratch arrays that `_step` writes to
 
     def __post_init__(self) -> None:
@@ -42,11 +46,13 @@ class Optimizer:
                 raise StoreError(f"{type(self).__name__}({field.name}={given!r}): {field.name} must be {needed}.")
             object.__setattr__(self, field.name, number)
 
-    def slots(self, n: int) -> dict[str, np.ndarray]:
-        """Return the slots of n values before the first update, each of shape (n,), float64."""
-        return {name: np.zeros(n) for name in self.slot_names}
+    def slots(self, values: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the slots of values of shape (n,) before the first update, each of shape (n,), float64."""
+        return {name: np.zeros(len(values)) for name in self.slot_names}
 
-    def apply(self, values: np.ndarray, slots: Mapping[str, np.ndarray], update: np.ndarray, count: int) -> None:
+    def apply(
+        self, values: np.ndarray, slots: Mapping[str, np.ndarray], update: np.ndarray, count: int | np.ndarray
+    ) -> None:
         """Change values and slots in place.
 
         Parameters
@@ -54,7 +60,7 @@ class Optimizer:
         values : ndarray of shape (n,), float64
         slots : dict of str to ndarray of shape (n,), float64, as from `slots`
         update : ndarray of shape (n,), float64; only read
-        count : int, number of this update, from 1
+        count : int, number of this update, from 1; or ndarray of shape (n,), that of each value
         """
         n = len(values)
         remembered = tuple(slots[name] for name in self.slot_names)
@@ -65,14 +71,15 @@ class Optimizer:
         for start in range(0, n, TILE):
             tile = slice(start, min(start + TILE, n))
             room = tuple(room[: tile.stop - start] for room in rooms)
-            self._step(values[tile], tuple(slot[tile] for slot in remembered), update[tile], count, room)
+            number = count[tile] if isinstance(count, np.ndarray) else count
+            self._step(values[tile], tuple(slot[tile] for slot in remembered), update[tile], number, room)
 
     def _step(
         self,
         values: np.ndarray,
         slots: tuple[np.ndarray, ...],
         update: np.ndarray,
-        count: int,
+        count: int | np.ndarray,
         rooms: tuple[np.ndarray, ...],
     ) -> None:
         """Change one tile of values and slots in place."""
@@ -112,6 +119,7 @@ class Momentum(Optimizer):
     """v = momentum * v + g; w -= learning_rate * v. Polyak (1964)."""
 
     name = "momentum"
+    is_lazy = False
     slot_names = ("velocity",)
     learning_rate: float = 0.01
     momentum: float = 0.9
@@ -129,6 +137,7 @@ class Nesterov(Optimizer):
     """v = momentum * v + g; w -= learning_rate * (g + momentum * v). Nesterov (1983), as in Sutskever et al. (2013)."""
 
     name = "nesterov"
+    is_lazy = False
     slot_names = ("velocity",)
     learning_rate: float = 0.01
     momentum: float = 0.9
@@ -154,9 +163,9 @@ class Adagrad(Optimizer):
     initial_accumulator: float = 0.0
     epsilon: float = 1e-10
 
-    def slots(self, n: int) -> dict[str, np.ndarray]:
-        """Return the slots of n values before the first update, each of shape (n,), float64."""
-        return {"squares": np.full(n, self.initial_accumulator)}
+    def slots(self, values: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the slots of values of shape (n,) before the first update, each of shape (n,), float64."""
+        return {"squares": np.full(len(values), self.initial_accumulator)}
 
     def _step(self, values, slots, update, count, rooms):
         (squares,), (room, scale) = slots, rooms
@@ -177,6 +186,7 @@ class Adam(Optimizer):
     """
 
     name = "adam"
+    counts = True
     slot_names = ("mean", "square")
     n_rooms = 2
     learning_rate: float = 0.001
@@ -201,7 +211,53 @@ class Adam(Optimizer):
         values -= room
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {kind.name: kind for kind in (Add, SGD, Momentum, Nesterov, Adagrad, Adam)}
+@dataclass(frozen=True)
+class FTRL(Optimizer):
+    """Follow the regularised leader, proximal. McMahan et al. (KDD 2013), algorithm 1.
+
+    z += g - (sqrt(n + g * g) - sqrt(n)) / learning_rate * w; n += g * g; then w is 0 where abs(z) <= l1, and elsewhere
+    -(z - sign(z) * l1) / ((beta + sqrt(n)) / learning_rate + l2). The paper calls the learning rate alpha. Zeros are
+    exact, and a weight that begins elsewhere gets the z that it would have come from.
+    """
+
+    name = "ftrl"
+    slot_names = ("z", "squares")
+    n_rooms = 2
+    learning_rate: float = 0.1
+    beta: float = 1.0
+    l1: float = 0.0
+    l2: float = 0.0
+
+    def slots(self, values: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the slots of values of shape (n,) before the first update, each of shape (n,), float64."""
+        z = -values * (self.beta / self.learning_rate + self.l2) - np.sign(values) * self.l1
+        return {"z": z, "squares": np.zeros(len(values))}
+
+    def _step(self, values, slots, update, count, rooms):
+        (z, squares), (room, root) = slots, rooms
+        np.sqrt(squares, out=root)
+        np.multiply(update, update, out=room)
+        squares += room
+        np.sqrt(squares, out=room)
+        np.subtract(root, room, out=root)
+        root /= self.learning_rate
+        root *= values
+        z += update
+        z += root
+        # room holds the root of n
+        room += self.beta
+        room /= self.learning_rate
+        room += self.l2
+        np.abs(z, out=root)
+        root -= self.l1
+        np.maximum(root, 0.0, out=root)
+        root /= room
+        np.copysign(root, z, out=root)
+        np.subtract(0.0, root, out=values)
+
+
+_KINDS = (Add, SGD, Momentum, Nesterov, Adagrad, Adam, FTRL)
+OPTIMIZERS: dict[str, type[Optimizer]] = {kind.name: kind for kind in _KINDS}
 _POSITIVE = ("a positive number", lambda number: number > 0)
 _FRACTION = ("a number of at least 0 and below 1", lambda number: 0 <= number < 1)
 _NOT_NEGATIVE = ("a number of at least 0", lambda number: number >= 0)
@@ -212,6 +268,9 @@ _RANGES = {
     "beta_2": _FRACTION,
     "epsilon": _POSITIVE,
     "initial_accumulator": _NOT_NEGATIVE,
+    "beta": _POSITIVE,
+    "l1": _NOT_NEGATIVE,
+    "l2": _NOT_NEGATIVE,
 }
 
 

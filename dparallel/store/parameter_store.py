@@ -17,14 +17,15 @@ from dparallel import checkpoint as files
 from dparallel import compat, place
 from dparallel.errors import StoreError, StoreUnavailable, StoreWarning, warn
 from dparallel.store.handle import Handle
-from dparallel.store.layout import Layout, initial_values, pack, unpack
-from dparallel.store.local import LocalTransport
+from dparallel.store.layout import Layout, initial_values
+from dparallel.store.local import LocalTransport, new_shards
 from dparallel.store.messages import Route, State
 from dparallel.store.optimizers import Optimizer, make_optimizer
 from dparallel.store.remote import RemoteTransport
 from dparallel.store.routing import LOST, Routing, new_board
 from dparallel.store.shard import ParameterShard
 from dparallel.store.snapshots import Snapshots, Writer, take
+from dparallel.store.states import pack, unpack
 from dparallel.store.stats import StoreStats, collect
 from dparallel.store.supervisor import Supervisor
 
@@ -38,15 +39,17 @@ class ParameterStore:
 
     Parameters
     ----------
-    parameters : dict of str to shape (int or tuple of int, zeros), or to ndarray with the first values
+    parameters : dict of str to shape (int or tuple of int, zeros), or to ndarray with the first values, or to
+        SparseTable
     optimizer : str, Optimizer, or dict of either by name of the array; what an update does to the values: "add", "sgd",
-        "momentum", "nesterov", "adagrad", "adam"
+        "momentum", "nesterov", "adagrad", "adam", "ftrl"
     learning_rate : float, in place of the optimizer's own
     staleness : int or None. None: pushes and pulls go ahead freely. 0: all partitions go in step; the updates of a
         clock are applied together, in the order of the partitions. s > 0: a step of clock c starts once every
         partition has completed c - s steps.
     n_partitions : int, needed with a staleness
-    n_shards : int or "auto": one for every 4 MiB of parameters, at most one per worker
+    n_shards : int or "auto": one for every 4 MiB of parameters, at most one per worker; with sparse tables, one per
+        worker
     replicas : 0 or 1, second copies of each shard on another worker; "auto" is 1 on a cluster, 0 in one process
     checkpoint : path of a file that is written every ten seconds; read it with ParameterStore.restore
     place : dparallel.place.Local or Cluster; None looks for the active Dask client
@@ -95,12 +98,12 @@ class ParameterStore:
         place: Any = None,
     ):
         values = initial_values(parameters)
-        optimizers = _optimizers(values, optimizer, learning_rate)
+        optimizers = _optimizers(parameters, optimizer, learning_rate)
 
         def begin(n_workers: int) -> tuple[Layout, list[State]]:
-            n = _count_shards(n_shards, values, n_workers)
-            layout = Layout.even({name: array.shape for name, array in values.items()}, n)
-            shards = [ParameterShard(part, optimizers, staleness, n_partitions) for part in layout.split(values)]
+            n = _count_shards(n_shards, values, n_workers, len(values) < len(parameters))
+            given = {**parameters, **values}
+            layout, shards = new_shards(given, optimizers, staleness, n_partitions, n)
             return layout, [shard.state() for shard in shards]
 
         self._open(begin, replicas, checkpoint, place)
@@ -193,9 +196,9 @@ class ParameterStore:
         self._on_loop(supervisor.start(states), START_S)
         self._transport = RemoteTransport(board, layout, routing.routes, _seconds("deadline", "8s"), client)
 
-    def handle(self) -> Handle:
-        """Return what tasks and threads pull and push with."""
-        return Handle(self._transport)
+    def handle(self, compression: Any = None) -> Handle:
+        """Return what tasks and threads pull and push with; see Handle for compression."""
+        return Handle(self._transport, compression)
 
     def snapshot(self, path: str | os.PathLike[str]) -> None:
         """Write the state of all shards at one moment to a file, for `restore`."""
@@ -233,9 +236,9 @@ class ParameterStore:
         """Return the clock of each partition's next step."""
         return self.handle().progress()
 
-    def pull(self, names: Any = None, clock: int | None = None) -> Any:
+    def pull(self, names: Any = None, clock: int | None = None, keys: Any = None) -> Any:
         """See Handle.pull."""
-        return self.handle().pull(names, clock)
+        return self.handle().pull(names, clock, keys)
 
     def push(self, values: Mapping[str, Any], step: tuple[int, int] | None = None) -> None:
         """See Handle.push."""
@@ -274,7 +277,7 @@ def _close(supervisor: Supervisor, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.run_coroutine_threadsafe(supervisor.close(), loop)
 
 
-def _optimizers(values: Mapping[str, np.ndarray], spec: Any, learning_rate: float | None) -> dict[str, Optimizer]:
+def _optimizers(values: Mapping[str, Any], spec: Any, learning_rate: float | None) -> dict[str, Optimizer]:
     if not isinstance(spec, Mapping):
         return dict.fromkeys(values, make_optimizer(spec, learning_rate))
     if spec.keys() != values.keys():
@@ -282,7 +285,9 @@ def _optimizers(values: Mapping[str, np.ndarray], spec: Any, learning_rate: floa
     return {name: make_optimizer(spec[name], learning_rate) for name in values}
 
 
-def _count_shards(wanted: int | str, values: Mapping[str, np.ndarray], n_workers: int) -> int:
+def _count_shards(wanted: int | str, values: Mapping[str, np.ndarray], n_workers: int, has_tables: bool) -> int:
+    if wanted == "auto" and has_tables:
+        return max(1, n_workers)
     if wanted == "auto":
         return max(1, min(n_workers, sum(array.nbytes for array in values.values()) // SHARD_BYTES))
     if not isinstance(wanted, (int, np.integer)) or wanted < 1:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from time import monotonic
 from typing import Any
 
 from dparallel import compat, place
 from dparallel.errors import NotYet, PlaceError, RolledBack, StoreError, StoreUnavailable
+from dparallel.store.compression import Residuals
 from dparallel.store.consistency import as_step
 from dparallel.store.layout import FullUpdate, Layout, Reply
-from dparallel.store.messages import Answer, Entry, Finish, Request, Route, decode, encode, size_of
+from dparallel.store.messages import Answer, Entry, Finish, Request, Route, bytes_of, decode, encode
 from dparallel.store.routing import Routing
-from dparallel.store.shard import Update
+from dparallel.store.rows import Asked
+from dparallel.store.updates import Update
 
 GATE_S = 1.0  # a host lets us wait at the gate for so long before it answers "not yet"
 FIRST_LOOK_S = 0.1  # a call that takes longer looks whether somebody else serves the shard by now
@@ -46,6 +49,11 @@ class RemoteTransport:
         self._client = client
         self._turns: dict[tuple[int, int | str], asyncio.Future[None]] = {}
 
+    @property
+    def residuals(self) -> Residuals:
+        """What compressed updates of this process have left out."""
+        return self.routing.residuals
+
     def __reduce__(self) -> tuple[Any, ...]:
         return RemoteTransport, (self.routing.board, self.layout, self.routing.routes, self.deadline_s)
 
@@ -55,12 +63,15 @@ class RemoteTransport:
         names: Iterable[str] | None = None,
         clock: int | None = None,
         wait_s: float | None = None,
+        keys: Mapping[str, Any] | None = None,
+        known: Reply | None = None,
         partitions: Iterable[int] = (),
     ) -> Reply:
         """Push updates in their order, then read what a step of this clock reads; see LocalTransport.exchange.
 
         Parameters
         ----------
+        known : Reply to the same question, whose arrays were not changed: what has not moved since is taken from it
         partitions : of int, whose step it may be that reads, where nothing is pushed: if their last steps were undone,
             RolledBack is raised at once; where it is not said, the gate stays closed until NotYet is raised
 
@@ -74,8 +85,14 @@ class RemoteTransport:
         """
         node = self._node()
         patience_s = self.deadline_s if wait_s is None else wait_s
-        requests = self._requests(updates, names, clock, partitions)
-        return self._wait(node, self._exchange(node, requests, patience_s), patience_s)
+        requests, asked = self._requests(updates, names, clock, keys, partitions)
+        question = requests[0].names, asked and asked.signature
+        known = known if known is not None and known.question == question and known.parameters else None
+        if known is not None:
+            having = zip(requests, known.epochs, known.versions, strict=True)
+            requests = [request._replace(known=(epoch, version)) for request, epoch, version in having]
+        reply = self._wait(node, self._exchange(node, requests, patience_s, asked, known), patience_s)
+        return replace(reply, question=question)
 
     def exchange_soon(
         self,
@@ -83,18 +100,19 @@ class RemoteTransport:
         names: Iterable[str] | None = None,
         clock: int | None = None,
         wait_s: float | None = None,
+        keys: Mapping[str, Any] | None = None,
         partitions: Iterable[int] = (),
     ) -> Future[Reply]:
         """Do what exchange does in the background; the arrays given must not change until it is done."""
         node = self._node()
         patience_s = self.deadline_s if wait_s is None else wait_s
         try:
-            requests = self._requests(updates, names, clock, partitions)
+            requests, asked = self._requests(updates, names, clock, keys, partitions)
         except StoreError as error:
             failed: Future[Reply] = Future()
             failed.set_exception(error)
             return failed
-        return self._start(node, self._exchange(node, requests, patience_s))
+        return self._start(node, self._exchange(node, requests, patience_s, asked))
 
     def progress(self) -> dict[int, int]:
         """Return the clock of each partition's next step, the least over the shards."""
@@ -147,12 +165,19 @@ class RemoteTransport:
         finally:
             future.cancel()
 
-    async def _exchange(self, node: Any, requests: Sequence[Request], patience_s: float) -> Reply:
+    async def _exchange(
+        self,
+        node: Any,
+        requests: Sequence[Request],
+        patience_s: float,
+        asked: Asked | None = None,
+        known: Reply | None = None,
+    ) -> Reply:
         if self.routing.failure:
             raise StoreUnavailable(self.routing.failure)
         partitions = {entry[0] if isinstance(entry, Finish) else entry.step[0] for entry in requests[0].entries}
         async with self._turn(node, partitions):
-            return self._reply(await self._gather(node, requests, patience_s))
+            return self._reply(await self._gather(node, requests, patience_s), asked, known)
 
     @asynccontextmanager
     async def _turn(self, node: Any, partitions: set[int | str]) -> AsyncIterator[None]:
@@ -176,12 +201,11 @@ class RemoteTransport:
         updates: Sequence[FullUpdate],
         names: Iterable[str] | None,
         clock: int | None,
+        keys: Mapping[str, Any] | None,
         partitions: Iterable[int],
-    ) -> list[Request]:
+    ) -> tuple[list[Request], Asked | None]:
         """Cut what is asked into what each shard is asked, and check it."""
-        if names is not None:
-            names = (names,) if isinstance(names, str) else tuple(names)
-            self.layout.check_names(names)
+        names, asked = self.layout.reading(names, keys)
         entries: list[list[Entry]] = [[] for _ in range(self.layout.n_shards)]
         for update in updates:
             step = as_step(update.step)
@@ -189,7 +213,9 @@ class RemoteTransport:
             for entry, values, base in zip(entries, self.layout.split(update.values), bases, strict=True):
                 entry.append(Update(step, values, base))
         readers = () if updates else tuple(partitions)
-        return [Request(0, tuple(entry), names, clock, readers) for entry in entries]
+        parts = asked.parts if asked is not None else [None] * len(entries)
+        asking = zip(entries, parts, strict=True)
+        return [Request(0, tuple(entry), names, clock, readers, keys=mine) for entry, mine in asking], asked
 
     async def _gather(self, node: Any, requests: Sequence[Request], patience_s: float) -> list[Answer]:
         """Ask all shards at once."""
@@ -205,9 +231,9 @@ class RemoteTransport:
             for task in tasks:
                 task.cancel()
 
-    def _reply(self, answers: Sequence[Answer]) -> Reply:
-        known = set().union(*(answer.progress for answer in answers))
-        progress = {partition: min(answer.progress.get(partition, 0) for answer in answers) for partition in known}
+    def _reply(self, answers: Sequence[Answer], asked: Asked | None, known: Reply | None) -> Reply:
+        found = set().union(*(answer.progress for answer in answers))
+        progress = {partition: min(answer.progress.get(partition, 0) for answer in answers) for partition in found}
         statuses = {answer.status for answer in answers}
         if "rolled_back" in statuses:
             raise RolledBack(
@@ -218,9 +244,14 @@ class RemoteTransport:
         if "not_yet" in statuses:
             raise NotYet("Slower partitions still hold this step up. Ask again, or finish() a partition that is done.")
         parts = [answer.snapshot.values for answer in answers if answer.snapshot is not None]
-        parameters = self.layout.join(parts) if parts else {}
+        if known is not None and parts.count(None) == len(parts):
+            parameters = known.parameters
+        else:
+            old = {} if known is None else known.parameters
+            values = [self.layout.part_of(old, i, asked) if part is None else part for i, part in enumerate(parts)]
+            parameters = self.layout.join(values, asked) if parts else {}
         versions = (answer.snapshot.version if answer.snapshot else answer.version for answer in answers)
-        return Reply(parameters, tuple(versions), progress)
+        return Reply(parameters, tuple(versions), progress, tuple(answer.epoch for answer in answers))
 
     async def _ask(self, node: Any, number: int, request: Request, patience_s: float) -> Answer:
         """Ask one shard until it answers; at a closed gate until patience ends."""
@@ -244,6 +275,9 @@ class RemoteTransport:
             if route.primary is not None:
                 try:
                     answer = await self._call(node, number, route, request, connect_s, deadline)
+                    if answer.status == "unknown_keys":
+                        self.routing.known_lists(node, number, route.primary).forget()
+                        continue
                     if answer.status != "moved":
                         return answer
                     grace_s, trouble = PAUSE_S, "it does not serve this shard (any more)"
@@ -262,7 +296,9 @@ class RemoteTransport:
         if compat.is_worker(node) and node.address == address:
             method, message = "exchange", request._replace(entries=tuple(map(_copied, request.entries)))
         else:
-            method, message = "exchange_packed", encode(request, size_of(request.entries))
+            if self.layout.tables:
+                request = self.routing.known_lists(node, number, route.primary).packed(request)
+            method, message = "exchange_packed", encode(request, bytes_of(request))
         call = asyncio.ensure_future(compat.call_actor(node, address, key, method, (number, message), connect_s))
         look_s = FIRST_LOOK_S
         try:

@@ -9,7 +9,18 @@ from time import monotonic
 from typing import Any
 
 from dparallel.errors import ConsistencyError
-from dparallel.store.messages import Answer, Entry, Finish, ReplicaReport, Request, Seat, State, decode, size_of
+from dparallel.store.messages import (
+    Answer,
+    Entry,
+    Finish,
+    ReplicaReport,
+    Request,
+    Seat,
+    State,
+    bytes_of,
+    decode,
+    size_of_values,
+)
 from dparallel.store.mirror import Mirror
 from dparallel.store.shard import ParameterShard, Snapshot
 
@@ -73,6 +84,7 @@ class Replica:
         status, snapshot = "ok", None
         try:
             self._admit(request.epoch)
+            self._counts["bytes_in"] += bytes_of(request)
             if request.entries:
                 await self._enter(request)
             if request.names != ():
@@ -97,7 +109,6 @@ class Replica:
             reached("after_apply")
         self._counts["pushes"] += len(applied)
         self._counts["duplicates"] += len(request.entries) - len(applied) - (error is not None)
-        self._counts["bytes_in"] += size_of(request.entries)
         self._tell()
         if error is not None:
             raise error
@@ -126,7 +137,7 @@ class Replica:
             snapshot = await self._compute(self._pull, request)
             if snapshot is not None:
                 self._counts["pulls"] += 1
-                self._counts["bytes_out"] += sum(array.nbytes for array in snapshot.values.values())
+                self._counts["bytes_out"] += size_of_values(snapshot)
                 return snapshot
             left_s = until - monotonic()
             if left_s <= 0:
@@ -143,7 +154,8 @@ class Replica:
                 raise ConsistencyError(f"No step of clock {clock} is the next of {request.partitions}.")
         if not shard.ready(clock):
             return None
-        return shard.pull(request.names, clock)
+        epoch, known = request.known or (-1, -1)
+        return shard.pull(request.names, clock, keys=request.keys, known=known if epoch == self.epoch else None)
 
     async def _settle(self, status: str, snapshot: Snapshot | None) -> Answer:
         """Answer as soon as the backup has all that the answer shows, if this is the primary still."""
@@ -286,7 +298,8 @@ class Replica:
 
     async def _compute(self, function: Callable[..., Any], *arguments: Any) -> Any:
         assert self._shard is not None
-        if self._shard.size_bytes <= SMALL_BYTES:
+        # from the first call on either there or here: two threads must not work on one shard
+        if self._shard.size_bytes <= SMALL_BYTES and not self._shard.has_tables:
             return function(*arguments)
         return await self._host.compute(function, *arguments)
 

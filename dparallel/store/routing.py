@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from dparallel import compat
+from dparallel.store.compression import Residuals
 from dparallel.store.messages import Route, Seat
+from dparallel.store.signatures import KnownLists
 
 LOOK_S = 1.0
 CLOSED = "The parameter store was closed. Open a new one, or use it inside its with block."
@@ -34,6 +36,15 @@ class Routing:
         self.board = board
         self.routes = list(routes)
         self.failure: str | None = None
+        self.residuals = Residuals()
+        self._known: dict[tuple[int, int], tuple[Seat, KnownLists]] = {}
+
+    def known_lists(self, node: Any, number: int, seat: Seat) -> KnownLists:
+        """Return what the host of a shard knows of the lists of keys that this client or worker has sent."""
+        found = self._known.get((id(node), number))
+        if found is None or found[0] != seat:
+            found = self._known[id(node), number] = seat, KnownLists()
+        return found[1]
 
     @classmethod
     def of(cls, board: str, routes: Sequence[Route]) -> Routing:

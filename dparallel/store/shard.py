@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,45 +12,18 @@ from dparallel.errors import CheckpointError, ConsistencyError
 from dparallel.store.columns import Column, Columns, as_range
 from dparallel.store.consistency import Clocks, Step, as_step
 from dparallel.store.optimizers import Optimizer
-
-
-@dataclass(frozen=True, slots=True)
-class Update:
-    """What one step adds to one shard.
-
-    Parameters
-    ----------
-    step : (partition, clock); partition is an int, or a str for a handle that counts its own pushes
-    values : dict of str to ndarray of shape (length of the shard's range,), float64; some of the names, or none
-    base : int, version of the shard that the step was computed from; None if unknown
-    """
-
-    step: Step
-    values: Mapping[str, np.ndarray]
-    base: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The values of a shard at one moment.
-
-    Parameters
-    ----------
-    version : int, updates applied until then
-    clock : int, steps of every unfinished partition that are in it for certain; None without a staleness
-    values : dict of str to ndarray of shape (length of the shard's range,), float64, owned by the receiver
-    """
-
-    version: int
-    clock: int | None
-    values: dict[str, np.ndarray]
+from dparallel.store.packed import unpacked
+from dparallel.store.rows import SparseTable
+from dparallel.store.tables import Change, Previous, Tables, previous_of
+from dparallel.store.updates import Snapshot, Update, pack_update, unpack_update
 
 
 class _Commit(NamedTuple):
-    """The values as they were before the last clock was committed (staleness 0)."""
+    """The values as they were before the last clock was committed (staleness 0), and the rows that it replaced."""
 
     version: int
     values: dict[str, np.ndarray]
+    rows: dict[str, Previous]
 
 
 class ParameterShard:
@@ -61,10 +34,12 @@ class ParameterShard:
     values : dict of str to ndarray of shape (n,), the shard's range of each array; copied as float64
     optimizers : dict of str to Optimizer, one for each array
     staleness, n_partitions : int or None, as of Clocks
+    tables : dict of str to SparseTable, under other names, with optimizers too
 
     Attributes
     ----------
     version : int, updates applied
+    has_tables : bool; then an update may be larger than the shard
     staleness : dict of int to int; how many updates found so many others applied since the version they were computed
         from. With a staleness of 0 the updates of a clock are one commit, and this is 0 for each of them.
 
@@ -80,7 +55,8 @@ class ParameterShard:
 
     New values are computed beside the current ones and take their place by assignments alone: an error or Ctrl-C
     half-way leaves the old state. That costs twice the memory of values and slots, and three times that of the values
-    with a staleness of 0.
+    with a staleness of 0. Rows of sparse tables are written in place: what they were before is kept until the change is
+    whole, and the next call puts it back if it never was; with a staleness of 0 it is what the previous clock reads.
     """
 
     def __init__(
@@ -89,11 +65,17 @@ class ParameterShard:
         optimizers: Mapping[str, Optimizer],
         staleness: int | None = None,
         n_partitions: int | None = None,
+        tables: Mapping[str, SparseTable] | None = None,
     ):
-        self._begin(Columns(values, optimizers), Clocks(staleness, n_partitions))
+        specs = tables or {}
+        dense = {name: optimizer for name, optimizer in optimizers.items() if name not in specs}
+        self._begin(Columns(values, dense), Tables(specs, optimizers), Clocks(staleness, n_partitions))
 
-    def _begin(self, columns: Columns, clocks: Clocks) -> None:
+    def _begin(self, columns: Columns, tables: Tables, clocks: Clocks) -> None:
         self._columns = columns
+        self._tables = tables
+        self.has_tables = bool(tables.specs)
+        self._undo: dict[str, Change] | None = None
         self._clocks = clocks
         self._is_synchronous = clocks.staleness == 0
         self._previous: _Commit | None = None
@@ -103,13 +85,13 @@ class ParameterShard:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the arrays."""
-        return tuple(self._columns.current)
+        """Names of the arrays and tables."""
+        return (*self._columns.current, *self._tables.current)
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the values alone."""
-        return sum(column.values.nbytes for column in self._columns.current.values())
+        """Bytes of the arrays' values alone, and of the tables with all that belongs to them."""
+        return self._tables.nbytes + sum(column.values.nbytes for column in self._columns.current.values())
 
     @property
     def clock(self) -> int | None:
@@ -136,7 +118,9 @@ class ParameterShard:
             If the step may not come now.
         """
         step = as_step(update.step)
-        given = self._columns.checked(update.values)
+        if self._undo is not None:
+            self._take_back()
+        given = self._checked(unpacked(update.values))
         if not self._clocks.is_new(step):
             return False
         if not self._is_synchronous:
@@ -161,6 +145,8 @@ class ParameterShard:
         names: Iterable[str] | None = None,
         clock: int | None = None,
         into: Mapping[str, np.ndarray] | None = None,
+        keys: Mapping[str, np.ndarray] | None = None,
+        known: int | None = None,
     ) -> Snapshot:
         """Copy the values that a step of this clock reads.
 
@@ -168,7 +154,9 @@ class ParameterShard:
         ----------
         names : names of arrays; None for all
         clock : int, clock of the step; None for the newest values
-        into : dict of str to ndarray of shape (n,), float64, to copy to; None for new arrays
+        into : dict of str to ndarray of shape (n,), float64, to copy arrays to; None for new ones
+        keys : dict of str to ndarray of shape (n,), int64; which rows of the tables, all there are of those not named
+        known : int, version whose values are not wanted again
 
         Returns
         -------
@@ -181,14 +169,22 @@ class ParameterShard:
         StoreError
             If there is no array of such a name.
         """
+        if self._undo is not None:
+            self._take_back()
         wanted = self.names if names is None else tuple(names)
-        self._columns.check_names(wanted)
-        version, values, served = self._version_at(clock)
-        if into is None:
-            return Snapshot(version, served, {name: values[name].copy() for name in wanted})
+        tables = self._tables.specs
+        self._columns.check_names([name for name in wanted if name not in tables] if tables else wanted)
+        version, values, rows, served = self._version_at(clock)
+        if version == known:
+            return Snapshot(version, served, None)
+        found: dict[str, Any] = {}
         for name in wanted:
-            np.copyto(into[name], values[name])
-        return Snapshot(version, served, {name: into[name] for name in wanted})
+            if name in tables:
+                found[name] = self._tables.read(name, (keys or {}).get(name), rows)
+            else:
+                found[name] = np.empty_like(values[name]) if into is None else into[name]
+                np.copyto(found[name], values[name])
+        return Snapshot(version, served, found)
 
     def finish(self, partition: int) -> None:
         """Let nobody wait for this partition any more; its steps that have come are kept.
@@ -198,6 +194,8 @@ class ParameterShard:
         StoreError
             If there is no such partition.
         """
+        if self._undo is not None:
+            self._take_back()
         self._clocks.check_partition(partition)
         if self._pending and self._clocks.unfinished - {partition} <= self._pending.keys():
             self._apply([self._pending[number] for number in sorted(self._pending)], finished=partition)
@@ -210,15 +208,23 @@ class ParameterShard:
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return all that the shard is: copies of its arrays by key, and a document for JSON. See from_state."""
+        if self._undo is not None:
+            self._take_back()
         arrays, document = self._columns.state()
+        rows, described = self._tables.state()
+        document |= {"tables": described, "previous_rows": []} if described else {}
         if self._previous is not None:
             arrays |= {f"previous/{name}": values.copy() for name, values in self._previous.values.items()}
-        for partition, update in self._pending.items():
-            arrays |= {f"pending/{partition}/{name}": array.copy() for name, array in update.values.items()}
+            for name, (keys, values, n_rows) in self._previous.rows.items():
+                arrays |= {f"previous_keys/{name}": keys.copy(), f"previous/{name}": values.copy()}
+                document["previous_rows"].append([name, n_rows])
+        pending = [pack_update(update) for update in self._pending.values()]
+        for held in (rows, *(arrays_of for arrays_of, _ in pending)):
+            arrays |= held
         document |= {
             "version": self.version,
             "previous": None if self._previous is None else self._previous.version,
-            "pending": [[*update.step, update.base, list(update.values)] for update in self._pending.values()],
+            "pending": [rest for _, rest in pending],
             "staleness": [list(item) for item in self.staleness.items()],
             "clocks": self._clocks.state(),
         }
@@ -235,7 +241,8 @@ class ParameterShard:
         """
         shard = cls.__new__(cls)
         try:
-            shard._begin(Columns.from_state(arrays, document), Clocks.from_state(document["clocks"]))
+            tables = Tables.from_state(arrays, document.get("tables", ()))
+            shard._begin(Columns.from_state(arrays, document), tables, Clocks.from_state(document["clocks"]))
             shard._restore(arrays, document)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(
@@ -247,25 +254,40 @@ class ParameterShard:
         if document["previous"] is not None:
             lengths = {name: len(column.values) for name, column in self._columns.current.items()}
             before = {name: as_range(name, arrays[f"previous/{name}"], n).copy() for name, n in lengths.items()}
-            self._previous = _Commit(int(document["previous"]), before)
-        for partition, clock, base, names in document["pending"]:
-            waiting = self._columns.checked({name: arrays[f"pending/{partition}/{name}"] for name in names})
-            owned = {name: array.copy() for name, array in waiting.items()}
-            self._pending[partition] = Update(as_step((partition, clock)), owned, base)
+            rows = {}
+            for name, n_rows in document.get("previous_rows", ()):
+                rows[name] = Previous(arrays[f"previous_keys/{name}"].copy(), arrays[f"previous/{name}"].copy(), n_rows)
+            self._previous = _Commit(int(document["previous"]), before, rows)
+        for described in document["pending"]:
+            update = unpack_update(arrays, described)
+            self._pending[int(update.step[0])] = replace(update, values=self._checked(update.values))
         self.version = int(document["version"])
         self.staleness = {int(lag): int(count) for lag, count in document["staleness"]}
 
-    def _version_at(self, clock: int | None) -> tuple[int, Mapping[str, np.ndarray], int | None]:
-        """Return version, values and clock of what a step of this clock reads."""
+    def _checked(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        if not self.has_tables:
+            return self._columns.checked(values)
+        rows = {name: self._tables.checked(name, given) for name, given in values.items() if name in self._tables}
+        return {**self._columns.checked({name: values[name] for name in values if name not in rows}), **rows}
+
+    def _take_back(self) -> None:
+        """Take back what a change that was never whole has written."""
+        self._tables.undo(self._undo or {})
+        self._undo = None
+
+    def _version_at(
+        self, clock: int | None
+    ) -> tuple[int, Mapping[str, np.ndarray], Mapping[str, Previous] | None, int | None]:
+        """Return version, values, replaced rows and clock of what a step of this clock reads."""
         current = self.clock
         if not self.ready(clock):
             raise ConsistencyError(
                 f"A step of clock {clock} may not start yet: the slowest partition has completed {current} steps."
             )
         if not self._is_synchronous or clock is None or current is None or clock >= current:
-            return self.version, {name: column.values for name, column in self._columns.current.items()}, current
+            return self.version, {name: column.values for name, column in self._columns.current.items()}, None, current
         if clock == current - 1 and self._previous is not None:
-            return self._previous.version, self._previous.values, clock
+            return self._previous.version, self._previous.values, self._previous.rows, clock
         raise ConsistencyError(
             f"What a step of clock {clock} reads was superseded: every partition has completed {current} steps. "
             "Go on from the clocks in progress()."
@@ -273,14 +295,23 @@ class ParameterShard:
 
     def _apply(self, updates: list[Update], step: Step | None = None, finished: int | None = None) -> None:
         """Apply updates one after another, and record a step or finish a partition with them: all or nothing."""
-        fresh = self._columns.after([update.values for update in updates])
+        given: list[Mapping[str, Any]] = [update.values for update in updates]
+        changes = self._tables.after(given) if self.has_tables else {}
+        if self.has_tables:
+            given = [{name: values[name] for name in values if name not in self._tables} for values in given]
+        fresh = self._columns.after(given)
         before, superseded = self._columns.current, self._previous
         current = {**before, **fresh}
         previous = None
         if self._is_synchronous:
-            previous = _Commit(self.version, {name: column.values for name, column in before.items()})
+            replaced = previous_of(changes, self._tables)
+            previous = _Commit(self.version, {name: column.values for name, column in before.items()}, replaced)
         version = self.version + len(updates)
         staleness = self._counted(updates)
+        rows = self._tables.current
+        if changes:
+            self._undo = changes
+            rows = self._tables.write(changes)
         # Ctrl-C is handled at calls and jumps. The two methods make none once they have begun to change something, and
         # only assignments follow them: the change is whole or has not begun.
         if step is not None:
@@ -288,6 +319,8 @@ class ParameterShard:
         if finished is not None:
             self._clocks.finish(finished)
         self._columns.current = current
+        self._tables.current = rows
+        self._undo = None
         self._previous = previous
         self._pending = {}
         self.version = version

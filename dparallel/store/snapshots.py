@@ -12,9 +12,10 @@ from typing import Any
 
 from dparallel import checkpoint
 from dparallel.errors import CheckpointError, StoreWarning, warn
-from dparallel.store.layout import Layout, pack
+from dparallel.store.layout import Layout
 from dparallel.store.local import LocalTransport
 from dparallel.store.messages import State
+from dparallel.store.states import pack
 
 FREEZE_S = 2.0
 TAKE_S = 60.0

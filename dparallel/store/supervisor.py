@@ -70,6 +70,7 @@ class Supervisor:
             If no worker can hold them.
         """
         self._snapshots.keep([(0, state) for state in states])
+        self.fleet.has_tables = any(document.get("tables") for _, document in states)
         await self.fleet.start(START_S)
         if not self.fleet.hosts:
             raise StoreUnavailable(
