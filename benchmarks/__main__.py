@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from benchmarks import kmeans, mapreduce, memory, overhead, seeding, sgd, store, tree
+from benchmarks import kmeans, logistic, mapreduce, memory, overhead, seeding, sgd, store, tree
 from benchmarks.results import Report, publish
 
 COMMANDS = {
@@ -18,6 +18,7 @@ COMMANDS = {
     "sgd": sgd,
     "store": store,
     "tree": tree,
+    "logistic": logistic,
     "mapreduce": mapreduce,
 }
 

@@ -14,6 +14,8 @@ from dparallel import (
     ParallelDecisionTree,
     ParallelDecisionTreeRegressor,
     ParallelKMeans,
+    ParallelLogisticRegression,
+    ParallelRidge,
     ParallelStandardScaler,
 )
 
@@ -26,6 +28,8 @@ ESTIMATORS = [
     ParallelDecisionTree(),
     ParallelDecisionTree(exact_rows=50),
     ParallelDecisionTreeRegressor(),
+    ParallelLogisticRegression(),
+    ParallelRidge(),
 ]
 
 _DRAWS = (
@@ -41,7 +45,7 @@ _STEPS = (
 
 
 def expected_failures(estimator):
-    if isinstance(estimator, (ParallelStandardScaler, ParallelDecisionTree, ParallelDecisionTreeRegressor)):
+    if not isinstance(estimator, (ParallelKMeans, AsyncSGDClassifier, AsyncSGDRegressor)):
         return {}
     why = _DRAWS if isinstance(estimator, ParallelKMeans) else _STEPS
     return {
@@ -203,6 +207,23 @@ class RegressionTreeInThreeBlocks(RegressionTreeInBlocks):
     n_blocks = 3
 
 
+class LogisticInThreeBlocks(LearnsInBlocks, ParallelLogisticRegression):
+    n_blocks = 3
+
+    def decision_function(self, X):
+        return self._result(super().decision_function(self._lazy(X)))
+
+    def predict_proba(self, X):
+        return self._result(super().predict_proba(self._lazy(X)))
+
+    def predict_log_proba(self, X):
+        return self._result(super().predict_log_proba(self._lazy(X)))
+
+
+class RidgeInThreeBlocks(LearnsInBlocks, ParallelRidge):
+    n_blocks = 3
+
+
 class RegressorInBlocks(StepsInBlocks, AsyncSGDRegressor):
     pass
 
@@ -246,6 +267,8 @@ IN_BLOCKS = [
     ClassificationTreeInThreeBlocks(),
     RegressionTreeInBlocks(),
     RegressionTreeInThreeBlocks(exact_rows=50),
+    LogisticInThreeBlocks(),
+    RidgeInThreeBlocks(),
 ]
 
 
