@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from benchmarks import averaging, kmeans, mapreduce, memory, overhead, seeding, sgd, store, tree
+from benchmarks import averaging, kmeans, logistic, mapreduce, memory, overhead, seeding, sgd, store, tree
 from benchmarks.results import Report, publish
 
 COMMANDS = {
@@ -19,6 +19,7 @@ COMMANDS = {
     "averaging": averaging,
     "store": store,
     "tree": tree,
+    "logistic": logistic,
     "mapreduce": mapreduce,
 }
 

@@ -25,7 +25,18 @@ html_theme = "pydata_sphinx_theme"
 html_title = "dparallel"
 html_theme_options = {"navbar_end": ["theme-switcher"], "show_toc_level": 2, "header_links_before_dropdown": 9}
 html_show_sourcelink = False
-PAGES = ("index", "install", "kmeans", "async_sgd", "store", "mapreduce", "rounds", "reliability", "from_the_lecture")
+PAGES = (
+    "index",
+    "install",
+    "kmeans",
+    "linear",
+    "async_sgd",
+    "store",
+    "mapreduce",
+    "rounds",
+    "reliability",
+    "from_the_lecture",
+)
 html_sidebars = {name: [] for name in PAGES}
 
 autosummary_generate = True
@@ -40,6 +51,7 @@ READING_ORDER = (
     "kmeans_grid_search",
     "tree_plot",
     "tree_categorical_cluster",
+    "wider_than_a_worker",
     "async_sgd_worker_killed",
     "async_sgd_pipeline",
     "parameter_store_softmax",

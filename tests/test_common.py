@@ -16,6 +16,8 @@ from dparallel import (
     ParallelDecisionTree,
     ParallelDecisionTreeRegressor,
     ParallelKMeans,
+    ParallelLogisticRegression,
+    ParallelRidge,
     ParallelStandardScaler,
 )
 
@@ -30,6 +32,8 @@ ESTIMATORS = [
     ParallelDecisionTree(),
     ParallelDecisionTree(exact_rows=50),
     ParallelDecisionTreeRegressor(),
+    ParallelLogisticRegression(),
+    ParallelRidge(),
 ]
 
 _DRAWS = (
@@ -45,7 +49,7 @@ _STEPS = (
 
 
 def expected_failures(estimator):
-    if isinstance(estimator, (ParallelStandardScaler, ParallelDecisionTree, ParallelDecisionTreeRegressor)):
+    if not isinstance(estimator, (ParallelKMeans, AsyncSGDClassifier, AsyncSGDRegressor)):
         return {}
     why = _DRAWS if isinstance(estimator, ParallelKMeans) else _STEPS
     return {
@@ -219,6 +223,23 @@ class RegressionTreeInThreeBlocks(RegressionTreeInBlocks):
     n_blocks = 3
 
 
+class LogisticInThreeBlocks(LearnsInBlocks, ParallelLogisticRegression):
+    n_blocks = 3
+
+    def decision_function(self, X):
+        return self._result(super().decision_function(self._lazy(X)))
+
+    def predict_proba(self, X):
+        return self._result(super().predict_proba(self._lazy(X)))
+
+    def predict_log_proba(self, X):
+        return self._result(super().predict_log_proba(self._lazy(X)))
+
+
+class RidgeInThreeBlocks(LearnsInBlocks, ParallelRidge):
+    n_blocks = 3
+
+
 class RegressorInBlocks(StepsInBlocks, AsyncSGDRegressor):
     pass
 
@@ -264,6 +285,8 @@ IN_BLOCKS = [
     ClassificationTreeInThreeBlocks(),
     RegressionTreeInBlocks(),
     RegressionTreeInThreeBlocks(exact_rows=50),
+    LogisticInThreeBlocks(),
+    RidgeInThreeBlocks(),
 ]
 
 
