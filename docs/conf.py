@@ -25,7 +25,8 @@ html_theme = "pydata_sphinx_theme"
 html_title = "dparallel"
 html_theme_options = {"navbar_end": ["theme-switcher"], "show_toc_level": 2, "header_links_before_dropdown": 9}
 html_show_sourcelink = False
-PAGES = ("index", "install", "kmeans", "async_sgd", "store", "mapreduce", "rounds", "reliability", "from_the_lecture")
+PAGES = ("index", "install", "kmeans", "async_sgd", "preprocessing", "model_selection", "metrics", "store", "mapreduce")
+PAGES += ("rounds", "reliability", "from_the_lecture")
 html_sidebars = {name: [] for name in PAGES}
 
 autosummary_generate = True
@@ -42,6 +43,7 @@ READING_ORDER = (
     "tree_categorical_cluster",
     "async_sgd_worker_killed",
     "async_sgd_pipeline",
+    "search_on_dask",
     "parameter_store_softmax",
     "word_count",
     "own_algorithm",

@@ -14,12 +14,18 @@ from dparallel import (
     ParallelDecisionTree,
     ParallelDecisionTreeRegressor,
     ParallelKMeans,
+    ParallelOneHotEncoder,
+    ParallelOrdinalEncoder,
+    ParallelSimpleImputer,
     ParallelStandardScaler,
 )
 
 ESTIMATORS = [
     ParallelKMeans(),
     ParallelStandardScaler(),
+    ParallelSimpleImputer(),
+    ParallelOneHotEncoder(),
+    ParallelOrdinalEncoder(),
     AsyncSGDClassifier(),
     AsyncSGDClassifier("log_loss"),
     AsyncSGDRegressor(),
@@ -41,7 +47,7 @@ _STEPS = (
 
 
 def expected_failures(estimator):
-    if isinstance(estimator, (ParallelStandardScaler, ParallelDecisionTree, ParallelDecisionTreeRegressor)):
+    if not isinstance(estimator, (ParallelKMeans, AsyncSGDClassifier, AsyncSGDRegressor)):
         return {}
     why = _DRAWS if isinstance(estimator, ParallelKMeans) else _STEPS
     return {
@@ -141,6 +147,16 @@ class ScalerInThreeBlocks(ScalerInBlocks):
     n_blocks = 3
 
 
+class ImputerInThreeBlocks(InBlocks, ParallelSimpleImputer):
+    n_blocks = 3
+
+    def fit(self, X, y=None):
+        return super().fit(self._lazy(X), y)
+
+    def transform(self, X):
+        return self._result(super().transform(self._lazy(X)))
+
+
 class LearnsInBlocks(InBlocks):
     """Where rows are cut otherwise, they are visited in another order: all that can be cut is, to compare fits."""
 
@@ -238,6 +254,7 @@ IN_BLOCKS = [
     KMeansInThreeBlocks(),
     ScalerInBlocks(),
     ScalerInThreeBlocks(),
+    ImputerInThreeBlocks(),
     ClassifierInBlocks(loss="log_loss"),
     ClassifierInThreeBlocks(loss="log_loss", staleness=0),
     RegressorInBlocks(),
