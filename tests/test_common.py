@@ -17,13 +17,19 @@ from dparallel import (
     ParallelDecisionTreeRegressor,
     ParallelKMeans,
     ParallelLogisticRegression,
+    ParallelOneHotEncoder,
+    ParallelOrdinalEncoder,
     ParallelRidge,
+    ParallelSimpleImputer,
     ParallelStandardScaler,
 )
 
 ESTIMATORS = [
     ParallelKMeans(),
     ParallelStandardScaler(),
+    ParallelSimpleImputer(),
+    ParallelOneHotEncoder(),
+    ParallelOrdinalEncoder(),
     AsyncSGDClassifier(),
     AsyncSGDClassifier("log_loss"),
     AsyncSGDRegressor(),
@@ -49,7 +55,8 @@ _STEPS = (
 
 
 def expected_failures(estimator):
-    if not isinstance(estimator, (ParallelKMeans, AsyncSGDClassifier, AsyncSGDRegressor)):
+    stochastic = (AsyncSGDClassifier, AsyncSGDRegressor, LocalSGDClassifier, LocalSGDRegressor)
+    if not isinstance(estimator, (ParallelKMeans, *stochastic)):
         return {}
     why = _DRAWS if isinstance(estimator, ParallelKMeans) else _STEPS
     return {
@@ -147,6 +154,16 @@ class ScalerInBlocks(TransformsInBlocks, ParallelStandardScaler):
 
 class ScalerInThreeBlocks(ScalerInBlocks):
     n_blocks = 3
+
+
+class ImputerInThreeBlocks(InBlocks, ParallelSimpleImputer):
+    n_blocks = 3
+
+    def fit(self, X, y=None):
+        return super().fit(self._lazy(X), y)
+
+    def transform(self, X):
+        return self._result(super().transform(self._lazy(X)))
 
 
 class LearnsInBlocks(InBlocks):
@@ -275,6 +292,7 @@ IN_BLOCKS = [
     KMeansInThreeBlocks(),
     ScalerInBlocks(),
     ScalerInThreeBlocks(),
+    ImputerInThreeBlocks(),
     ClassifierInBlocks(loss="log_loss"),
     ClassifierInThreeBlocks(loss="log_loss", staleness=0),
     RegressorInBlocks(),

@@ -29,7 +29,9 @@ LEVELS = [
     ["store.fleet", "store.snapshots", "store.stats", "store.supervisor", "observe"],
     ["store.parameter_store"],
     ["workers"],
-    ["estimator", "metrics", "model_selection", "moments"],
+    ["moments"],
+    ["estimator", "metrics"],
+    ["model_selection"],
     ["estimators", "preprocessing"],
     ["store"],  # the __init__.py of store/
     [""],  # and of the package itself

@@ -9,7 +9,7 @@ from dparallel.blocks.dask_arrays import is_dask, is_partitioned, row_counts
 from dparallel.errors import AlignmentError, DataError, DataKindError
 
 
-def paired(name, values, X, source):
+def paired(name, values, X, source, reference="X"):
     """Cut y or sample_weight into the row blocks of X.
 
     Parameters
@@ -18,6 +18,7 @@ def paired(name, values, X, source):
     values : array-like, Dask array or Dask series of shape (n_rows,), for y also (n_rows, n_outputs)
     X : dask.array.Array of the rows of X
     source : the user's X, of which X was made
+    reference : what messages call X
 
     Returns
     -------
@@ -34,39 +35,40 @@ def paired(name, values, X, source):
         If values is a Dask collection of another kind.
     """
     if not is_dask(values):
-        return _cut_local(name, values, X)
-    values = _as_array(name, values, source)
+        return _cut_local(name, values, X, reference)
+    values = _as_array(name, values, source, reference)
     _check_dimensions(name, values.ndim)
     wanted, found = row_counts(X), row_counts(values)
     if None not in wanted and None not in found:
-        _check_total(name, sum(wanted), sum(found))
+        _check_total(name, sum(wanted), sum(found), reference)
         return values.rechunk({0: wanted})
     if len(wanted) != len(found):
         known = "unknown" if None in wanted else "known"
         raise AlignmentError(
-            f"X has {known} row counts ({len(wanted)} blocks), and {name} has {len(found)} blocks. "
-            "dparallel pairs them "
-            f"block by block. Build X and {name} from the same collection, or call compute_chunk_sizes() on both."
+            f"{reference} has {known} row counts ({len(wanted)} blocks), and {name} has {len(found)} blocks. dparallel "
+            f"pairs them block by block. Build {reference} and {name} from the same collection, or call "
+            "compute_chunk_sizes() on both."
         )
     return values
 
 
-def _cut_local(name, values, X):
+def _cut_local(name, values, X, reference):
     values = np.asarray(values)
     _check_dimensions(name, values.ndim)
     rows = row_counts(X)
     if None in rows:
         raise AlignmentError(
-            f"X has unknown row counts ({len(rows)} blocks), and {name} is an array of {values.shape[0]} rows in "
-            f"memory. dparallel pairs them row by row. Take {name} from the same collection as X, or give X as a Dask "
-            "array with known chunks, for instance by X.to_dask_array(lengths=True) or X.compute_chunk_sizes()."
+            f"{reference} has unknown row counts ({len(rows)} blocks), and {name} is an array of {values.shape[0]} "
+            f"rows in memory. dparallel pairs them row by row. Take {name} from the same collection as {reference}, or "
+            f"give {reference} as a Dask array with known chunks, for instance by "
+            f"{reference}.to_dask_array(lengths=True) or {reference}.compute_chunk_sizes()."
         )
-    _check_total(name, sum(rows), values.shape[0])
+    _check_total(name, sum(rows), values.shape[0], reference)
     # without a name Dask would hash all the values
     return da.from_array(values, chunks=(rows, *values.shape[1:]), name=False)
 
 
-def _as_array(name, values, source):
+def _as_array(name, values, source, reference):
     if isinstance(values, da.Array):
         return values
     if is_partitioned(values):
@@ -76,8 +78,9 @@ def _as_array(name, values, source):
             given, own = dataframes.known_divisions(source), dataframes.known_divisions(values)
             if given is not None and own is not None and given != own:
                 raise AlignmentError(
-                    f"X has the divisions {given}, and {name} has {own}. dparallel pairs them partition by partition. "
-                    f"Take {name} from the same dataframe as X, or call {name}.repartition(divisions=X.divisions)."
+                    f"{reference} has the divisions {given}, and {name} has {own}. dparallel pairs them partition by "
+                    f"partition. Take {name} from the same dataframe as {reference}, or call "
+                    f"{name}.repartition(divisions={reference}.divisions)."
                 )
             return dataframes.rows_of(values)
     raise DataKindError(
@@ -98,9 +101,9 @@ def _check_dimensions(name, n_dimensions):
         )
 
 
-def _check_total(name, wanted, found):
+def _check_total(name, wanted, found, reference):
     if wanted != found:
         raise AlignmentError(
-            f"X has {wanted} rows, and {name} has {found}. dparallel pairs them row by row. "
-            f"Give one {name} for each row of X."
+            f"{reference} has {wanted} rows, and {name} has {found}. dparallel pairs them row by row. "
+            f"Give one {name} for each row of {reference}."
         )

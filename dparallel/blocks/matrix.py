@@ -148,12 +148,12 @@ def to_weights(values, n_rows, index=None):
     return weights
 
 
-def check_length(name, values, n_rows, index):
-    """Raise AlignmentError if a block of y or sample_weight has another length than the block of X."""
+def check_length(name, values, n_rows, index, reference="X"):
+    """Raise AlignmentError if a block of y or sample_weight has another length than the block of X, the reference."""
     if values.shape[0] != n_rows:
         raise AlignmentError(
-            f"Block {index} of X has {n_rows} rows, and block {index} of {name} has {values.shape[0]}. "
-            f"dparallel pairs them block by block. Build X and {name} from the same collection."
+            f"Block {index} of {reference} has {n_rows} rows, and block {index} of {name} has {values.shape[0]}. "
+            f"dparallel pairs them block by block. Build {reference} and {name} from the same collection."
         )
 
 

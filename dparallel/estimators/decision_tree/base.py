@@ -31,7 +31,7 @@ class ParallelTree(CallbackSupport, ParallelEstimator):
     splitter = "best"  # no parameter: scikit-learn 1.7's tags look at it
 
     @with_callbacks
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None, check_input=True):
         """Grow the tree.
 
         Parameters
@@ -42,6 +42,7 @@ class ParallelTree(CallbackSupport, ParallelEstimator):
         sample_weight : array-like, Dask array or Dask series of shape (n_rows,), or None
             A row of weight 2 counts as two rows, one of weight 0 not at all; min_samples_leaf and min_samples_split
             count rows.
+        check_input : accepted because scikit-learn's trees have it, and not used
 
         Returns
         -------

@@ -148,12 +148,13 @@ class ParallelDecisionTree(ParallelTree, DecisionTreeClassifier):
         self.categorical_features = categorical_features
         self.exact_rows = exact_rows
 
-    def predict(self, X):
+    def predict(self, X, check_input=True):
         """Predict the class of each row: the most frequent one in its leaf, the first of several.
 
         Parameters
         ----------
         X : array-like, CSR matrix, dataframe, Dask array or Dask dataframe of shape (n_rows, n_features)
+        check_input : accepted because scikit-learn's trees have it, and not used
 
         Returns
         -------
@@ -162,8 +163,8 @@ class ParallelDecisionTree(ParallelTree, DecisionTreeClassifier):
         check_is_fitted(self)
         return self._apply_function(X, Values, self._labels(), dtype=self.classes_.dtype)
 
-    def predict_proba(self, X):
-        """Predict the shares of the classes: those in each row's leaf.
+    def predict_proba(self, X, check_input=True):
+        """Predict the shares of the classes: those in each row's leaf; arguments as for predict.
 
         Returns
         -------

@@ -96,12 +96,13 @@ class ParallelDecisionTreeRegressor(ParallelTree, DecisionTreeRegressor):
         self.categorical_features = categorical_features
         self.exact_rows = exact_rows
 
-    def predict(self, X):
+    def predict(self, X, check_input=True):
         """Predict the mean of the targets in each row's leaf.
 
         Parameters
         ----------
         X : array-like, CSR matrix, dataframe, Dask array or Dask dataframe of shape (n_rows, n_features)
+        check_input : accepted because scikit-learn's trees have it, and not used
 
         Returns
         -------
