@@ -62,6 +62,7 @@ def test_threads_and_scikit_learn_come_to_the_same_answer_in_every_case(run):
 
 
 @pytest.mark.cluster
+@pytest.mark.slow
 def test_processes_come_to_the_same_answer_with_few_and_many_chunks(run):
     peers = ("sklearn-lloyd", "processes-8", "processes-128")
     saved = run("kmeans", "--peers", *peers, "--cases", "short", "narrow", "--repeats", "1")
@@ -168,6 +169,7 @@ def test_memory_tells_growth_and_reads_and_deletes_its_files(run, tmp_path):
 
 
 @pytest.mark.cluster
+@pytest.mark.slow
 def test_sgd_times_every_peer_until_its_loss_is_near_the_optimum(run, monkeypatch, tmp_path):
     monkeypatch.setenv("DPARALLEL_DATA", str(tmp_path))
     peers = ("threads", "processes", "sgd-constant-0.001", "logistic-newton")
@@ -217,12 +219,15 @@ def test_ratios_are_those_of_the_fastest_of_a_family():
 
     theirs = "scikit-learn SGDClassifier"
     ours = [row("dparallel threads", "dparallel threads", 3.0), row("tuned", "dparallel threads", 1.0)]
-    [ratio] = sgd.compare([*ours, row("slow", theirs, 9.0), row("fast", theirs, 6.0), row("never", theirs, None)])
+    [ratio] = sgd.compare(
+        [*ours, row("slow", theirs, 9.0), row("fast", theirs, 6.0), row("never", theirs, None)], sgd.COMPARISONS
+    )
     assert (ratio["as it comes"], ratio["best"]) == (0.5, 1 / 6)
     assert (ratio["which"], ratio["the fastest of them"]) == ("tuned", "fast")
 
 
 @pytest.mark.cluster
+@pytest.mark.slow
 def test_store_is_measured_alive_and_after_a_death(run):
     tables = run("store")["tables"]
     assert len(tables["Latency of a pull"]) == 2 * 2 * 3
@@ -236,6 +241,7 @@ def test_store_is_measured_alive_and_after_a_death(run):
 
 
 @pytest.mark.cluster
+@pytest.mark.slow
 def test_averaging_measures_every_interval_on_mixed_and_on_sorted_rows(run):
     saved = run("averaging", "--cases", "correlated", "--peers", "averaging-threads", "sgd-optimal", "--repeats", "1")
     intervals = saved["tables"]["Intervals"]
@@ -245,6 +251,7 @@ def test_averaging_measures_every_interval_on_mixed_and_on_sorted_rows(run):
     assert intervals[0]["kB moved"] > intervals[4]["kB moved"] > 0
 
 
+@pytest.mark.slow
 def test_mapreduce_counts_and_indexes_as_a_plain_loop(run):
     tables = run("mapreduce", "--peers", "ours", "foldby")["tables"]
     rows = tables["Seconds"]
@@ -361,6 +368,7 @@ def test_one_tree_is_as_right_as_its_peers(run):
 
 
 @pytest.mark.cluster
+@pytest.mark.slow
 def test_what_the_levels_of_a_tree_move_is_shown(run):
     saved = run("tree", "--peers", "processes", "--cases", "higgs-like", "wide", "--repeats", "1")
     levels = saved["tables"]["Levels of dparallel's tree on 2 processes"]

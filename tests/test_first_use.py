@@ -59,11 +59,13 @@ def test_without_a_writable_package_or_home_the_cache_goes_to_a_private_folder_a
     assert run(installation, XDG_CACHE_HOME=nowhere, TMPDIR=str(temporary))[:2] == (78.851, 1)
 
 
+@pytest.mark.slow
 def test_a_users_cache_folder_is_taken_where_the_package_is_read_only(installation, tmp_path):
     _, _, path = run(installation, XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert path.startswith(str(tmp_path / "cache"))
 
 
+@pytest.mark.slow
 def test_a_temporary_folder_that_others_can_write_is_not_trusted(installation, tmp_path):
     temporary = tmp_path / "temporary"
     (temporary / f"dparallel-{os.getuid()}").mkdir(parents=True, mode=0o755)
