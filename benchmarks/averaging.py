@@ -28,7 +28,7 @@ from benchmarks.sgd import CASES, measure_case, say, tell
 from dparallel import LocalSGDClassifier
 
 NAMES = [name for name in PEERS if name.startswith(("averaging", "sgd")) or name in ("threads", "processes")]
-INTERVALS: tuple[int | str | None, ...] = (8, 64, 512, "auto", None)
+INTERVALS: tuple[int | str | None, ...] = (64, 512, 4096, "auto", None)
 EPOCHS, QUICK_EPOCHS = 4, 2
 COMPARISONS = (
     (AveragingThreads.family, ("scikit-learn SGDClassifier",)),

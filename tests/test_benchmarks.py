@@ -245,7 +245,7 @@ def test_store_is_measured_alive_and_after_a_death(run):
 def test_averaging_measures_every_interval_on_mixed_and_on_sorted_rows(run):
     saved = run("averaging", "--cases", "correlated", "--peers", "averaging-threads", "sgd-optimal", "--repeats", "1")
     intervals = saved["tables"]["Intervals"]
-    assert [row["sync_every"] for row in intervals] == 2 * ["8", "64", "512", "auto", "None"]
+    assert [row["sync_every"] for row in intervals] == 2 * ["64", "512", "4096", "auto", "None"]
     assert {row["rows"] for row in intervals} == {"as they come", "sorted by class"}
     assert intervals[0]["averages"] > intervals[4]["averages"] == 1
     assert intervals[0]["kB moved"] > intervals[4]["kB moved"] > 0
