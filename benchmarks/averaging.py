@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ import numpy as np
 
 from benchmarks.data import log_loss
 from benchmarks.linear import PEERS, AveragingProcesses, AveragingThreads, Problem, Processes, Threads, answer, quiet
-from benchmarks.peers import OPENERS
+from benchmarks.peers import open_for
 from benchmarks.results import Report
 from benchmarks.sgd import CASES, measure_case, say, tell
 from dparallel import LocalSGDClassifier
@@ -50,9 +49,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, report: Report) -> None:
     """Measure all cases."""
     peers = [PEERS[name] for name in options.peers]
-    with ExitStack() as opened:
-        for need in {"cluster": None, **{peer.needs: None for peer in peers}}:
-            opened.enter_context(OPENERS[need]())
+    with open_for([*peers, AveragingProcesses()]):
         for name in options.cases:
             case = CASES[name].shrink() if options.quick else CASES[name]
             with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:

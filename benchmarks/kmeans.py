@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.data import draw_rows, gauss_mixture, inertia
-from benchmarks.peers import OPENERS, PEERS, Answer, Peer, Problem
+from benchmarks.peers import PEERS, Answer, Peer, Problem, open_for, present
 from benchmarks.results import Bars, Report, geometric_mean, spread_out
 
 SEED = 20
@@ -86,16 +86,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, report: Report) -> None:
     """Measure all cases and compare."""
-    peers = []
-    for name in options.peers:
-        missing = PEERS[name].why_not()
-        if missing:
-            report.note(f"{PEERS[name].name} is skipped: {missing}.")
-        else:
-            peers.append(PEERS[name])
-    with ExitStack() as opened:
-        for need in {peer.needs: None for peer in peers}:
-            opened.enter_context(OPENERS[need]())
+    peers = present((PEERS[name] for name in options.peers), report)
+    with open_for(peers):
         for name in options.cases:
             case = CASES[name].shrink() if options.quick else CASES[name]
             with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:

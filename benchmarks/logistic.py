@@ -15,7 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from distributed import wait
 from benchmarks.data import log_loss
 from benchmarks.linear import PEERS as OTHERS
 from benchmarks.linear import Answer, OnCluster, Peer, Problem, answer, quiet
-from benchmarks.peers import N_PROCESSES, OPENERS
+from benchmarks.peers import N_PROCESSES, open_for, present
 from benchmarks.results import Bars, Report
 from benchmarks.sgd import CASES, budgets, say, warm_up
 from dparallel import ParallelLogisticRegression
@@ -81,14 +81,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, report: Report) -> None:
     """Measure all cases, then tiles."""
-    peers = [PEERS[name] for name in options.peers]
-    for peer in [peer for peer in peers if peer.why_not()]:
-        report.note(f"{peer.name} is skipped: {peer.why_not()}.")
-        peers.remove(peer)
+    peers = present((PEERS[name] for name in options.peers), report)
     title = f"Time to 1 + {options.gap:g} x the least log loss"
-    with ExitStack() as opened:
-        for need in {peer.needs: None for peer in peers}:
-            opened.enter_context(OPENERS[need]())
+    with open_for(peers):
         for name in options.cases:
             case = CASES[name].shrink() if options.quick else CASES[name]
             with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +17,7 @@ from sklearn.cluster import KMeans
 
 from benchmarks.cluster import open_cluster
 from benchmarks.data import rows_of_file
+from benchmarks.results import Report
 from dparallel import ParallelKMeans
 
 N_PROCESSES = 2
@@ -244,3 +245,24 @@ def open_spark() -> Iterator[Any]:
 
 
 OPENERS = {"cluster": lambda: open_cluster(N_PROCESSES), "spark": open_spark, "nothing": nullcontext}
+
+
+def present(peers: Iterable[Any], report: Report) -> list[Any]:
+    """Return the peers that can be run here; the report tells what the others lack."""
+    found = []
+    for peer in peers:
+        missing = peer.why_not()
+        if missing:
+            report.note(f"{peer.name} is skipped: {missing}.")
+        else:
+            found.append(peer)
+    return found
+
+
+@contextmanager
+def open_for(peers: Iterable[Any]) -> Iterator[None]:
+    """Open what peers need, each thing once."""
+    with ExitStack() as opened:
+        for need in {peer.needs: None for peer in peers}:
+            opened.enter_context(OPENERS[need]())
+        yield

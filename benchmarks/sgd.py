@@ -35,7 +35,7 @@ from sklearn.linear_model import LogisticRegression
 
 from benchmarks.data import data_folder, load_a9a, log_loss, two_classes
 from benchmarks.linear import PEERS, Peer, Problem, Processes, quiet
-from benchmarks.peers import OPENERS
+from benchmarks.peers import open_for, present
 from benchmarks.results import Lines, Report
 from benchmarks.store_settings import measure_replicas, measure_staleness
 from dparallel import AsyncSGDClassifier
@@ -183,13 +183,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, report: Report) -> None:
     """Measure all cases, then second copies and a9a."""
-    peers = [PEERS[name] for name in options.peers if not (options.skip_spark and name == "spark")]
-    for peer in [peer for peer in peers if peer.why_not()]:
-        report.note(f"{peer.name} is skipped: {peer.why_not()}.")
-        peers.remove(peer)
-    with ExitStack() as opened:
-        for need in {peer.needs: None for peer in peers}:
-            opened.enter_context(OPENERS[need]())
+    chosen = [PEERS[name] for name in options.peers if not (options.skip_spark and name == "spark")]
+    peers = present(chosen, report)
+    with open_for(peers):
         for name in options.cases:
             case = CASES[name].shrink() if options.quick else CASES[name]
             with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:

@@ -29,7 +29,7 @@ from distributed import Client
 
 from benchmarks.growers import PEERS, Peer, Problem
 from benchmarks.memory import Watch
-from benchmarks.peers import OPENERS
+from benchmarks.peers import open_for, present
 from benchmarks.results import Bars, Report, spread_out
 
 SEED = 22
@@ -93,16 +93,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, report: Report) -> None:
     """Measure all cases and compare."""
-    peers = []
-    for name in options.peers:
-        missing = PEERS[name].why_not()
-        if missing:
-            report.note(f"{PEERS[name].name} is skipped: {missing}.")
-        else:
-            peers.append(PEERS[name])
-    with ExitStack() as opened:
-        for need in {peer.needs: None for peer in peers}:
-            opened.enter_context(OPENERS[need]())
+    peers = present((PEERS[name] for name in options.peers), report)
+    with open_for(peers):
         for name in options.cases:
             case = CASES[name].shrink() if options.quick else CASES[name]
             with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:

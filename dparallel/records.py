@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -44,3 +45,35 @@ class Listener(Protocol):
 
     def on_stop(self, reason: str, state: Any) -> None:
         """Called once after the last round, with the reason in words; not called when the fit fails."""
+
+
+class Audience:
+    """Those who listen to one fit, told together.
+
+    Parameters
+    ----------
+    listeners : objects with the methods of Listener
+    """
+
+    def __init__(self, listeners: Sequence[Listener]):
+        self._listeners = tuple(listeners)
+
+    def start(self, state: Any) -> None:
+        """Tell that the fit starts."""
+        for listener in self._listeners:
+            listener.on_start(state)
+
+    def start_round(self, number: int, state: Any) -> None:
+        """Tell that a round starts."""
+        for listener in self._listeners:
+            listener.on_round_start(number, state)
+
+    def end_round(self, record: RoundRecord, state: Any) -> str | None:
+        """Tell all of a round; returns why to stop, as a sentence, if one of them asks for that."""
+        asked = [listener.on_round(record, state) for listener in self._listeners]
+        return "A listener asked to stop." if any(asked) else None
+
+    def stop(self, reason: str, state: Any) -> None:
+        """Tell that the fit has ended."""
+        for listener in self._listeners:
+            listener.on_stop(reason, state)

@@ -9,11 +9,12 @@ import sys
 import threading
 import time
 
+import numpy as np
 from distributed import Client
 
 from benchmarks.cluster import MANY_KILLS
 
-__all__ = ["MANY_KILLS", "kill", "separate_processes", "settle", "until"]
+__all__ = ["MANY_KILLS", "Killer", "kill", "separate_processes", "settle", "until"]
 
 
 def until(condition, timeout_s=30):
@@ -59,3 +60,44 @@ def separate_processes(n_workers, n_threads=1):
         for process in processes:
             process.kill()
             process.wait()
+
+
+class Killer:
+    """A callback that kills a worker process a moment after each of some rounds has begun.
+
+    Rounds are counted from 1; 0 is what a fit does before the first that it tells of.
+    """
+
+    def __init__(self, client, rounds, seed=0):
+        self.client = client
+        self.rounds = set(rounds)
+        self.random = np.random.default_rng(seed)
+        self.killed = []
+        self.timers = []
+
+    def setup(self, estimator, context):
+        self.seen = 0
+
+    def on_fit_task_begin(self, estimator, context):
+        if context.task_name == "round":
+            self.seen += 1
+        elif 0 not in self.rounds:
+            return
+        if self.seen in self.rounds:
+            self.kill_soon()
+
+    def kill_soon(self):
+        self.timers.append(threading.Timer(self.random.uniform(0.0, 0.05), self.kill))
+        self.timers[-1].start()
+
+    def kill(self):
+        pid = int(self.random.choice(sorted(self.client.run(os.getpid).values())))
+        kill(pid)
+        self.killed.append(pid)
+
+    def on_fit_task_end(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        for timer in self.timers:
+            timer.join()

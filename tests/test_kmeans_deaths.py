@@ -16,6 +16,7 @@ from distributed import Client, LocalCluster
 from dparallel import ParallelKMeans
 from dparallel.errors import ClusterLostError, DataLostError
 from tests import datasets
+from tests.clusters import Killer
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -30,39 +31,6 @@ def rebuildable(n_blocks=8, n_rows=20_000):
         da.from_delayed(dask.delayed(make_block, pure=True)(i, n_rows), (n_rows, 15), float) for i in range(n_blocks)
     ]
     return da.concatenate(parts)
-
-
-class Killer:
-    """A callback that kills worker processes, each in the round that was asked for."""
-
-    def __init__(self, client, rounds, seed=0):
-        self.client = client
-        self.rounds = dict.fromkeys(rounds)
-        self.random = np.random.default_rng(seed)
-        self.killed = []
-
-    def setup(self, estimator, context):
-        self.seen = 0
-
-    def on_fit_task_begin(self, estimator, context):
-        if context.task_name != "round":
-            return
-        self.seen += 1
-        if self.seen in self.rounds:
-            # a moment within the round, so that tasks run or are about to
-            threading.Timer(self.random.uniform(0.0, 0.05), self.kill).start()
-
-    def kill(self):
-        pids = sorted(self.client.run(os.getpid).values())
-        pid = int(self.random.choice(pids))
-        os.kill(pid, signal.SIGKILL)
-        self.killed.append(pid)
-
-    def on_fit_task_end(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
 
 
 def fit(X, *callbacks):

@@ -1,9 +1,6 @@
 """Tiles of rows and columns on a real cluster: the same optimum, split vectors, and workers that are killed."""
 
-import os
 import pickle
-import signal
-import threading
 
 import dask
 import dask.array as da
@@ -17,7 +14,7 @@ from dparallel import ParallelLogisticRegression, ParallelRidge
 from dparallel.errors import AlignmentError, DataError
 from dparallel.estimators.linear import base, split, tile_fitting
 from tests import datasets
-from tests.clusters import MANY_KILLS, settle, until
+from tests.clusters import MANY_KILLS, Killer, settle, until
 from tests.test_linear import EXACT, assert_same, peer, rows
 
 GRIDS = [(1, 1), (4, 1), (1, 4), (3, 3)]
@@ -182,38 +179,6 @@ def rebuildable(n_rows, n_columns):
     tile = dask.delayed(make_tile, pure=True)
     parts = [[da.from_delayed(tile(i, j), (3000, 40), float) for j in range(n_columns)] for i in range(n_rows)]
     return da.block(parts)
-
-
-class Killer:
-    """A callback that kills worker processes, each in the iteration that was asked for."""
-
-    def __init__(self, client, iterations, seed=0):
-        self.client = client
-        self.iterations = set(iterations)
-        self.random = np.random.default_rng(seed)
-        self.killed = []
-
-    def setup(self, estimator, context):
-        self.seen = 0
-
-    def on_fit_task_begin(self, estimator, context):
-        if context.task_name != "round":
-            return
-        self.seen += 1
-        if self.seen in self.iterations:
-            # a moment within the iteration, so that tasks run or are about to
-            threading.Timer(self.random.uniform(0.0, 0.05), self.kill).start()
-
-    def kill(self):
-        pid = int(self.random.choice(sorted(self.client.run(os.getpid).values())))
-        os.kill(pid, signal.SIGKILL)
-        self.killed.append(pid)
-
-    def on_fit_task_end(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
 
 
 @pytest.mark.parametrize("grid", [(4, 1), (3, 2)], ids=["rows", "tiles"])

@@ -1,6 +1,5 @@
 """LocalSGDClassifier and LocalSGDRegressor: replicas that train apart and are averaged."""
 
-import functools
 import os
 import pickle
 
@@ -248,6 +247,6 @@ def test_parameters_that_leave_the_range_of_numbers_are_an_error(sync_every):
 
 def test_the_same_seed_gives_the_same_bits(client):
     X, y = line(8000)
-    fit = functools.partial(LocalSGDClassifier("log_loss", random_state=3, max_iter=3, tol=None).fit)
-    first = fit(in_chunks(X, 8), in_chunks(y, 8)).coef_.copy()
-    np.testing.assert_array_equal(fit(in_chunks(X, 8).persist(), in_chunks(y, 8).persist()).coef_, first)
+    model = LocalSGDClassifier("log_loss", random_state=3, max_iter=3, tol=None)
+    first = model.fit(in_chunks(X, 8), in_chunks(y, 8)).coef_
+    np.testing.assert_array_equal(model.fit(in_chunks(X, 8).persist(), in_chunks(y, 8).persist()).coef_, first)

@@ -1,8 +1,5 @@
 """Workers killed by SIGKILL while a tree grows: the tree is the same to the last bit."""
 
-import os
-import threading
-
 import dask
 import dask.array as da
 import numpy as np
@@ -13,6 +10,7 @@ from dparallel import ParallelDecisionTree, ParallelDecisionTreeRegressor
 from dparallel.estimators.decision_tree import fitting
 from dparallel.estimators.decision_tree.exact import finish_small
 from tests import clusters, trees
+from tests.clusters import Killer
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.cluster]
 
@@ -32,44 +30,6 @@ def make_targets(number):
 def rebuildable(make, *shape):
     parts = [da.from_delayed(dask.delayed(make, pure=True)(i), (N_ROWS, *shape), float) for i in range(N_BLOCKS)]
     return da.concatenate(parts)
-
-
-class Killer:
-    """A callback that kills a worker process a moment after a round has begun; the round before growth is 0."""
-
-    def __init__(self, client, rounds, seed=0):
-        self.client = client
-        self.rounds = set(rounds)
-        self.random = np.random.default_rng(seed)
-        self.killed = []
-        self.timers = []
-
-    def setup(self, estimator, context):
-        self.seen = 0
-
-    def on_fit_task_begin(self, estimator, context):
-        if context.task_name == "round":
-            self.seen += 1
-        elif 0 not in self.rounds:
-            return
-        if self.seen in self.rounds:
-            self.kill_soon()
-
-    def kill_soon(self):
-        self.timers.append(threading.Timer(self.random.uniform(0.0, 0.05), self.kill))
-        self.timers[-1].start()
-
-    def kill(self):
-        pid = int(self.random.choice(sorted(self.client.run(os.getpid).values())))
-        clusters.kill(pid)
-        self.killed.append(pid)
-
-    def on_fit_task_end(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        for timer in self.timers:
-            timer.join()
 
 
 CASES = {

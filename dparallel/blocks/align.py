@@ -6,7 +6,24 @@ import dask.array as da
 import numpy as np
 
 from dparallel.blocks.dask_arrays import is_dask, is_partitioned, row_counts
+from dparallel.blocks.matrix import to_weights
 from dparallel.errors import AlignmentError, DataError, DataKindError
+
+
+def single_weight(sample_weight):
+    """Return the one weight that is given for all rows, as a float, or None where weights are of another form.
+
+    Raises
+    ------
+    DataError
+        If it is 0, negative or not finite: one number can be checked before any work.
+    """
+    if sample_weight is None or is_dask(sample_weight) or np.ndim(sample_weight) > 0:
+        return None
+    number = float(to_weights(sample_weight, 1)[0])
+    if number == 0:
+        raise DataError("Sample weights must contain at least one non-zero number.")
+    return number
 
 
 def paired(name, values, X, source, reference="X"):

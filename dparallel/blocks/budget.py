@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from typing import Any
 
 import dask
 
@@ -18,6 +19,12 @@ def memory_share() -> float:
     if not dask.config.get("dparallel.persist", True):
         return 0.0
     return float(dask.config.get("dparallel.memory-share", 0.4))
+
+
+def cluster_limit(client: Any) -> int | None:
+    """Return the bytes that the workers of a client may use together, None where one of them has no limit."""
+    limits = [worker["memory_limit"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
+    return sum(limits) if all(limits) else None
 
 
 def shard_budget(share: float, n_sharers: int | None = None) -> int:

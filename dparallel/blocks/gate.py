@@ -10,7 +10,7 @@ from dask.core import flatten
 from dask.utils import ensure_dict
 
 from dparallel import compat
-from dparallel.blocks.align import paired
+from dparallel.blocks.align import paired, single_weight
 from dparallel.blocks.block import Block, Blocks
 from dparallel.blocks.dask_arrays import admit_array, is_dask, is_partitioned, row_counts
 from dparallel.blocks.given import Given
@@ -89,13 +89,8 @@ def to_blocks(given, y=None, sample_weight=None):
     """
     if given.is_local:
         return local_blocks(given, y, sample_weight)
-    number = None
-    if sample_weight is not None and not is_dask(sample_weight) and np.ndim(sample_weight) == 0:
-        # checked here, since one number can be, before any work
-        number = float(to_weights(sample_weight, 1)[0])
-        if number == 0:
-            raise DataError("Sample weights must contain at least one non-zero number.")
-        sample_weight = None
+    number = single_weight(sample_weight)
+    sample_weight = sample_weight if number is None else None
     rows = _rows(given, alone=y is None and sample_weight is None)
     y = None if y is None else paired("y", y, rows, given.source)
     weights = number if sample_weight is None else paired("sample_weight", sample_weight, rows, given.source)

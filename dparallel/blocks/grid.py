@@ -12,10 +12,9 @@ import numpy as np
 from dask.utils import ensure_dict
 
 from dparallel import compat
-from dparallel.blocks.align import paired
-from dparallel.blocks.dask_arrays import is_dask, row_counts
+from dparallel.blocks.align import paired, single_weight
+from dparallel.blocks.dask_arrays import row_counts
 from dparallel.blocks.matrix import Form, to_matrix, to_values, to_weights
-from dparallel.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,12 +90,8 @@ def to_grid(given: Any, y: Any, sample_weight: Any) -> Grid:
         As `gate.gather`.
     """
     X = given.X
-    number = None
-    if sample_weight is not None and not is_dask(sample_weight) and np.ndim(sample_weight) == 0:
-        number = float(to_weights(sample_weight, 1)[0])
-        if number == 0:
-            raise DataError("Sample weights must contain at least one non-zero number.")
-        sample_weight = None
+    number = single_weight(sample_weight)
+    sample_weight = sample_weight if number is None else None
     y = paired("y", y, X, given.source)
     weights = number if sample_weight is None else paired("sample_weight", sample_weight, X, given.source)
     tiles = _tile_tasks(X, given.form)

@@ -14,7 +14,7 @@ from dask.sizeof import sizeof
 from dask.utils import ensure_dict
 
 from dparallel import compat
-from dparallel.blocks.budget import memory_share, shard_budget
+from dparallel.blocks.budget import cluster_limit, memory_share, shard_budget
 from dparallel.blocks.dask_arrays import is_partitioned
 from dparallel.errors import StreamingWarning, warn
 from dparallel.model_selection.parts import tasks_of
@@ -114,9 +114,8 @@ def _budget(place: Cluster | Local) -> int | None:
     """Bytes that may be held, None for any number."""
     if not isinstance(place, Cluster):
         return shard_budget(memory_share(), 1)
-    workers = place.client.scheduler_info(n_workers=-1)["workers"].values()
-    limits = [worker["memory_limit"] for worker in workers]
-    return int(memory_share() / place.count_fits() * sum(limits)) if all(limits) else None
+    limit = cluster_limit(place.client)
+    return None if limit is None else int(memory_share() / place.count_fits() * limit)
 
 
 def _wait(values: list[Any], place: Cluster | Local) -> None:

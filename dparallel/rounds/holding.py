@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any
 
 from dparallel.blocks.block import Blocks
-from dparallel.blocks.budget import memory_share, refuse_if_too_large
+from dparallel.blocks.budget import cluster_limit, memory_share, refuse_if_too_large
 from dparallel.blocks.loading import ShardPlan, group_blocks, has_futures, independent_blocks
 from dparallel.blocks.shards import ShardReport, report_shard, total_known, warn_if_streamed
 from dparallel.place import Cluster
@@ -151,10 +151,9 @@ class Holding:
         if has_futures(self._blocks):
             return  # persisted by the user: it is in memory already
         sizes = self.client.nbytes([block.key for block in blocks], summary=False)
-        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
-        if all(worker["memory_limit"] for worker in workers):
-            given = self._share * sum(worker["memory_limit"] for worker in workers)
-            refuse_if_too_large(sum(sizes.values()), int(given))
+        limit = cluster_limit(self.client)
+        if limit is not None:
+            refuse_if_too_large(sum(sizes.values()), int(self._share * limit))
 
     def count_rows(self) -> list[ShardReport]:
         """Ask the shards for their lengths and fill in rows."""

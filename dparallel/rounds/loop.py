@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dparallel.blocks.shards import Shard
-from dparallel.records import Listener, RoundRecord
+from dparallel.records import Audience, Listener, RoundRecord
 from dparallel.rounds.base import Rounds
 
 
@@ -93,21 +93,19 @@ def iterate(
     history: list[RoundRecord] = []
     reason = None
     number = start_round
-    for listener in listeners:
-        listener.on_start(state)
+    audience = Audience(listeners)
+    audience.start(state)
     while reason is None and number < max_rounds:
         number += 1
-        for listener in listeners:
-            listener.on_round_start(number, state)
+        audience.start_round(number, state)
         total = rounds.reduce(algorithm.partial, algorithm.combine, state)
         old, state = state, algorithm.update(state, total)
         record = RoundRecord(
             number, algorithm.objective(state), algorithm.change(state), rounds.seconds, rounds.bytes_moved
         )
         history.append(record)
-        asked = [listener.on_round(record, state) for listener in listeners]
-        reason = algorithm.done(old, state) or ("A listener asked to stop." if any(asked) else None)
+        asked = audience.end_round(record, state)
+        reason = algorithm.done(old, state) or asked
     sentence = reason or f"Stopped at the limit of {max_rounds} rounds."
-    for listener in listeners:
-        listener.on_stop(sentence, state)
+    audience.stop(sentence, state)
     return Outcome(state, sentence, history, number, reason is not None)

@@ -15,7 +15,7 @@ import numpy as np
 
 from dparallel.blocks.shards import Shard
 from dparallel.errors import ClusterLostError, StoreUnavailable
-from dparallel.records import Listener
+from dparallel.records import Audience, Listener
 from dparallel.rounds import Rounds
 from dparallel.rounds.cluster import ClusterRounds
 from dparallel.rounds.local import LocalRounds
@@ -87,7 +87,7 @@ class Training:
         self.algorithm = algorithm
         self.staleness = staleness
         self.max_epochs = max_epochs
-        self.listeners = listeners
+        self.audience = Audience(listeners)
         self.saving = saving
         self.rows = [[n or 0 for n in shard] for shard in rounds.rows]
         self.token = uuid.uuid4().hex[:12]
@@ -140,11 +140,9 @@ class Training:
     def _run_epochs(self, store: ParameterStore, lanes: ThreadLanes | WorkerLanes) -> Outcome:
         parameters = self._pull(store)[0]
         verdict = Verdict()
-        for listener in self.listeners:
-            listener.on_start(parameters)
+        self.audience.start(parameters)
         while verdict.reason is None and self.course.epoch < self.max_epochs:
-            for listener in self.listeners:
-                listener.on_round_start(self.course.epoch + 1, parameters)
+            self.audience.start_round(self.course.epoch + 1, parameters)
             started, steps_before = perf_counter(), lanes.n_steps
             sums, found = self._run_epoch(store, lanes)
             if sums is None:
@@ -158,8 +156,7 @@ class Training:
             verdict = self._tell(verdict, parameters)
             self.saving.write(store, self.course)
         reason = verdict.reason or f"Stopped at the limit of {self.max_epochs} epochs."
-        for listener in self.listeners:
-            listener.on_stop(reason, parameters)
+        self.audience.stop(reason, parameters)
         return Outcome(
             parameters=parameters,
             history=self.course.history,
@@ -190,10 +187,9 @@ class Training:
         return reply.parameters, [reply.progress.get(p, 0) for p in range(len(self.rows))]
 
     def _tell(self, verdict: Verdict, parameters: dict[str, np.ndarray]) -> Verdict:
-        record = self.course.ends[-1].record
-        asked = [listener.on_round(record, parameters) for listener in self.listeners]
-        if verdict.reason is None and any(asked):
-            return replace(verdict, reason="A listener asked to stop.", converged=True)
+        asked = self.audience.end_round(self.course.ends[-1].record, parameters)
+        if verdict.reason is None and asked is not None:
+            return replace(verdict, reason=asked, converged=True)
         return verdict
 
     def _bytes(self, n_steps: int, parameters: Mapping[str, np.ndarray]) -> int:

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 import dask
 from dask.sizeof import sizeof
 
-from dparallel.blocks.budget import memory_share, refuse_if_too_large
+from dparallel.blocks.budget import cluster_limit, memory_share, refuse_if_too_large
 from dparallel.blocks.grid import Grid
 from dparallel.blocks.loading import has_futures, lost_blocks
 from dparallel.errors import ClusterLostError
@@ -138,17 +138,17 @@ class Crew:
 
     def _refuse_too_large(self) -> None:
         size, graph_of = self.grid.nbytes, cast(Any, self.grid)
-        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
-        if size is not None and not has_futures(graph_of) and all(worker["memory_limit"] for worker in workers):
-            refuse_if_too_large(size, int(memory_share() * sum(worker["memory_limit"] for worker in workers)))
+        limit = cluster_limit(self.client)
+        if size is not None and limit is not None and not has_futures(graph_of):
+            refuse_if_too_large(size, int(memory_share() * limit))
 
     def free_bytes(self) -> int | None:
         """The memory that workers may fill, less the tiles; None where a worker has no limit."""
-        limits = [worker["memory_limit"] for worker in self.client.scheduler_info(n_workers=-1)["workers"].values()]
-        if not all(limits):
+        limit = cluster_limit(self.client)
+        if limit is None:
             return None
         mark = dask.config.get("distributed.worker.memory.target", 0.6) or 1.0
-        return int(mark * sum(limits)) - sum(self.client.nbytes(summary=False).values())
+        return int(mark * limit) - sum(self.client.nbytes(summary=False).values())
 
     def submit(self, name: str, worker: str, function: Callable[..., Any], *arguments: Any) -> Any:
         """Submit one task."""

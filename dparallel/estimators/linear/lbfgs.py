@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from dparallel.estimators.linear.search import Trial, search
-from dparallel.records import Listener, RoundRecord
+from dparallel.records import Audience, Listener, RoundRecord
 
 MOST_PAIRS = 10
 _FLAT = 1e-10  # a squared gradient so small, relative to the objective, is rounding
@@ -181,12 +181,11 @@ def descend(landscape: Landscape, rule: Rule, listeners: Sequence[Listener] = ()
     first = landscape.memory.products[-1, -1]
     history: list[RoundRecord] = []
     reason, converged = _arrived(landscape, spot, rule, first), True
-    for listener in listeners:
-        listener.on_start(landscape.state)
+    audience = Audience(listeners)
+    audience.start(landscape.state)
     while reason is None and len(history) < rule.max_iter:
         started = perf_counter()
-        for listener in listeners:
-            listener.on_round_start(len(history) + 1, landscape.state)
+        audience.start_round(len(history) + 1, landscape.state)
         landscape.bytes_moved = 0
         step = _next_step(landscape, spot, rule.curvature)
         if step is None:
@@ -196,12 +195,11 @@ def descend(landscape: Landscape, rule: Rule, listeners: Sequence[Listener] = ()
             reason = _arrived(landscape, spot, rule, first)
         seconds = perf_counter() - started
         history.append(RoundRecord(len(history) + 1, spot.value, spot.steepness, seconds, landscape.bytes_moved))
-        asked = [listener.on_round(history[-1], landscape.state) for listener in listeners]
-        reason = reason or ("A listener asked to stop." if any(asked) else None)
+        asked = audience.end_round(history[-1], landscape.state)
+        reason = reason or asked
     converged = converged and reason is not None
     sentence = reason or f"Stopped at the limit of {rule.max_iter} iterations."
-    for listener in listeners:
-        listener.on_stop(sentence, landscape.state)
+    audience.stop(sentence, landscape.state)
     return Outcome(sentence, history, len(history), converged)
 
 

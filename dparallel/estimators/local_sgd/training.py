@@ -9,12 +9,11 @@ from time import perf_counter
 
 import numpy as np
 
-from dparallel.errors import DataError
 from dparallel.estimators.local_sgd.interval import Interval, drift_of
 from dparallel.estimators.local_sgd.replica import Leg, RunAlone, RunLeg, Totals
-from dparallel.estimators.sgd.algorithm import LinearSGD
-from dparallel.estimators.sgd.rows import count_batches
-from dparallel.records import Listener, RoundRecord
+from dparallel.estimators.sgd.algorithm import LinearSGD, overflow
+from dparallel.estimators.sgd.settling import longest_epoch
+from dparallel.records import Audience, Listener, RoundRecord
 from dparallel.rounds import Rounds
 from dparallel.store.columns import Columns
 from dparallel.workers.base import EpochReport, Outcome, Verdict
@@ -65,10 +64,9 @@ class Training:
         self.algorithm = algorithm
         self.sync_every = sync_every
         self.max_epochs = max_epochs
-        self.listeners = listeners
+        self.audience = Audience(listeners)
         self.token = uuid.uuid4().hex
-        size = algorithm.pace.batch_size
-        self.per_epoch = max(count_batches([n or 0 for n in rows], size) for rows in rounds.rows)
+        self.per_epoch = int(longest_epoch(rounds, algorithm.pace))
         self.interval = Interval(algorithm.pace.push_every, self.per_epoch, adaptive=isinstance(sync_every, str))
         self.judge = algorithm.judge()
         first = algorithm.initial()
@@ -80,18 +78,15 @@ class Training:
     def run(self) -> Outcome:
         """Train until the judge or a listener ends it, or max_epochs have been run."""
         verdict = Verdict()
-        for listener in self.listeners:
-            listener.on_start(self.parameters)
+        self.audience.start(self.parameters)
         while verdict.reason is None and self.n_epochs < self.max_epochs:
-            for listener in self.listeners:
-                listener.on_round_start(self.n_epochs + 1, self.parameters)
+            self.audience.start_round(self.n_epochs + 1, self.parameters)
             verdict = self._run_alone() if self.sync_every is None else self._run_epoch(verdict.control)
-            asked = [listener.on_round(self.history[-1], self.parameters) for listener in self.listeners]
-            if verdict.reason is None and any(asked):
-                verdict = Verdict("A listener asked to stop.")
+            asked = self.audience.end_round(self.history[-1], self.parameters)
+            if verdict.reason is None and asked is not None:
+                verdict = Verdict(asked)
         reason = verdict.reason or f"Stopped at the limit of {self.max_epochs} epochs."
-        for listener in self.listeners:
-            listener.on_stop(reason, self.parameters)
+        self.audience.stop(reason, self.parameters)
         return Outcome(
             parameters=self.parameters,
             history=self.history,
@@ -149,10 +144,7 @@ class Training:
         update = {**total.mean_displacement(), **total.summed}
         after = self._columns.after([{name: values.reshape(-1) for name, values in update.items()}])
         if not all(np.isfinite(column.values).all() for column in after.values()):
-            raise DataError(
-                f"Floating-point under-/overflow occurred at epoch #{self.n_epochs + 1}. Scaling the input data with "
-                "ParallelStandardScaler, or a smaller eta0, might help."
-            )
+            raise overflow(self.n_epochs)
         self._columns.current = {**self._columns.current, **after}
         self.n_averages += 1
         return total

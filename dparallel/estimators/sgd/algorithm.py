@@ -235,10 +235,7 @@ class Descent:
             n_alone = _LARGE if averaging is None else averaging.skip(epoch, stretch, partition, algorithm.pace)
             self._run(stretch, before + stretch.batches_before + 1, n_alone)
         if not self._is_finite:
-            raise DataError(
-                f"Floating-point under-/overflow occurred at epoch #{epoch + 1}. Scaling the input data with "
-                "ParallelStandardScaler, or a smaller eta0, might help."
-            )
+            raise overflow(epoch)
 
     def _run(self, stretch: Stretch, first: float, n_alone: int) -> None:
         """Run the minibatches of a stretch.
@@ -283,6 +280,14 @@ class Descent:
             update |= {"coef_sum": self.totals[0], "intercept_sum": self.totals[1]}
             update["n_summed"] = np.array([float(self.n_summed)])
         return update
+
+
+def overflow(epoch: int) -> DataError:
+    """Return the error of parameters that left the range of numbers; epoch : from 0."""
+    return DataError(
+        f"Floating-point under-/overflow occurred at epoch #{epoch + 1}. Scaling the input data with "
+        "ParallelStandardScaler, or a smaller eta0, might help."
+    )
 
 
 def published(parameters: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
