@@ -17,14 +17,14 @@ from benchmarks.cluster import MANY_KILLS
 __all__ = ["MANY_KILLS", "Killer", "kill", "separate_processes", "settle", "until"]
 
 
-def until(condition, timeout_s=30):
-    """Wait until a function without arguments returns something true, and return it."""
+def until(condition, timeout_s=30, otherwise=lambda: ""):
+    """Wait until a function without arguments returns something true, and return it; otherwise tells what is there."""
     deadline = time.monotonic() + timeout_s
     while True:
         found = condition()
         if found:
             return found
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, f"waited in vain {otherwise()}"
         threading.Event().wait(0.01)
 
 

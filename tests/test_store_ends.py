@@ -18,7 +18,7 @@ from dparallel.errors import (
     StoreUnavailable,
 )
 from dparallel.place import Local
-from dparallel.store import Adam, Add
+from dparallel.store import Adam, Add, fleet
 from dparallel.store import ParameterStore as FromStore
 from tests import toy_store
 from tests.clusters import until
@@ -99,19 +99,31 @@ def is_ours(task):
     return code is not None and "dparallel" in code.co_filename and "tests" not in code.co_filename
 
 
+def until_nothing_is_left(client):
+    until(lambda: not left_on(client), otherwise=lambda: left_on(client))
+
+
+def test_no_host_is_made_while_a_store_closes(client, monkeypatch):
+    monkeypatch.setattr(fleet, "LOOK_S", 0.0)  # it looks for workers without a host all the time
+    for _ in range(3):
+        with counting(n_shards=2) as store:
+            store.push(ones())
+    until_nothing_is_left(client)
+
+
 def test_nothing_is_left_after_close_an_error_or_a_forgotten_store(client):
     with counting(n_shards=2) as store:
         store.push(ones())
         assert left_on(client)
-    until(lambda: not left_on(client))
+    until_nothing_is_left(client)
     with pytest.raises(ZeroDivisionError), counting(n_shards=2) as store:
         store.push({"w": 1 // 0})
-    until(lambda: not left_on(client))
+    until_nothing_is_left(client)
     store = counting(n_shards=2)
     store.push(ones())
     del store
     gc.collect()
-    until(lambda: not left_on(client))
+    until_nothing_is_left(client)
 
 
 def test_a_closed_store_says_so_at_once(where, client):
@@ -146,7 +158,7 @@ def test_fifty_stores_in_a_row_do_not_grow_memory(client):
         with ParameterStore({"w": 2**17}, optimizer="adam", n_shards=2) as store:
             store.push({"w": np.ones(2**17)})
             store.pull()
-        until(lambda: not left_on(client))
+        until_nothing_is_left(client)
 
     for _ in range(10):
         use()

@@ -139,12 +139,11 @@ class Fleet:
 
     async def close(self) -> None:
         """End all hosts."""
-        tasks = [*self._tending.values(), *([self._looker] if self._looker else [])]
+        if self._looker is not None:
+            await end([self._looker])  # first, or it makes new hosts in place of the closed ones
         closing = (self.call(seat, "close", limit_s=CLOSE_S) for seat in self.hosts)
         await asyncio.gather(*closing, return_exceptions=True)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(list(self._tending.values()))
         self.hosts.clear()
 
     async def _keep_looking(self) -> None:
@@ -253,6 +252,15 @@ class Fleet:
         finally:
             call.cancel()
         raise TimeoutError(f"{seat} did not answer for {SILENT_S} s")
+
+
+async def end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel tasks and wait for their end, again and again: before Python 3.12 wait_for may swallow a cancellation."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        pending = (await asyncio.wait(pending, timeout=TICK_S))[1]
 
 
 def machine_of(address: str) -> str:

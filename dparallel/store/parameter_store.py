@@ -7,7 +7,7 @@ import contextlib
 import os
 import weakref
 from collections.abc import Mapping
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from typing import Any
 
 import dask
@@ -271,10 +271,15 @@ class ParameterStore:
             future.cancel()
 
 
+_closing: set[Future[None]] = set()
+
+
 def _close(supervisor: Supervisor, loop: asyncio.AbstractEventLoop) -> None:
     """Close the store of somebody who forgot to, without waiting: this may run on the event loop itself."""
     if not loop.is_closed():
-        asyncio.run_coroutine_threadsafe(supervisor.close(), loop)
+        closing = asyncio.run_coroutine_threadsafe(supervisor.close(), loop)
+        _closing.add(closing)  # nobody else holds it, and a task that nobody holds may be collected before it ends
+        closing.add_done_callback(_closing.discard)
 
 
 def _optimizers(values: Mapping[str, Any], spec: Any, learning_rate: float | None) -> dict[str, Optimizer]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from dparallel import compat
 from dparallel.errors import StoreError, StoreUnavailable
-from dparallel.store.fleet import Fleet, machine_of
+from dparallel.store.fleet import Fleet, end, machine_of
 from dparallel.store.messages import Route, Seat, State
 from dparallel.store.routing import CLOSED, LOST, Routing, as_row
 from dparallel.store.snapshots import Snapshots
@@ -92,10 +92,7 @@ class Supervisor:
             return
         self._is_closed = True
         self._routing.failure = CLOSED
-        tasks = [*self._tasks, *(task for task, _ in self._filling.values())]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end([*self._tasks, *(task for task, _ in self._filling.values())])
         await self.fleet.close()
         if self._client.status == "running":
             with suppress(OSError):  # a scheduler that is gone has no board left
