@@ -7,7 +7,21 @@ import signal
 import sys
 from pathlib import Path
 
-from benchmarks import averaging, kmeans, logistic, mapreduce, memory, overhead, seeding, sgd, store, tree
+from benchmarks import (
+    averaging,
+    everything,
+    kmeans,
+    logistic,
+    mapreduce,
+    memory,
+    overhead,
+    preprocessing,
+    regression,
+    seeding,
+    sgd,
+    store,
+    tree,
+)
 from benchmarks.results import Report, publish
 
 COMMANDS = {
@@ -20,7 +34,10 @@ COMMANDS = {
     "store": store,
     "tree": tree,
     "logistic": logistic,
+    "regression": regression,
+    "preprocessing": preprocessing,
     "mapreduce": mapreduce,
+    "all": everything,
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.tree import DecisionTreeClassifier
 
 from benchmarks.data import rows_of_file
-from benchmarks.peers import N_CHUNKS, N_PROCESSES, spark_is_missing, write_parquet
+from benchmarks.peers import N_CHUNKS, N_PROCESSES, spark_is_missing, spark_table
 from dparallel import ParallelDecisionTree
 
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -189,21 +188,8 @@ class Spark(Peer):
     def why_not(self) -> str | None:
         return spark_is_missing()
 
-    @contextmanager
-    def hold(self, problem: Problem) -> Iterator[Any]:
-        from pyspark.ml.functions import array_to_vector
-        from pyspark.sql import SparkSession
-
-        folder = problem.path.with_suffix(".parquet")
-        write_parquet(problem.X.astype(np.float64), folder, label=problem.y.astype(np.float64))
-        table = SparkSession.active().read.parquet(str(folder)).repartition(N_CHUNKS)
-        vectors = table.select(array_to_vector("features").alias("features"), "label").cache()
-        vectors.count()
-        try:
-            yield vectors
-        finally:
-            vectors.unpersist(blocking=True)
-            shutil.rmtree(folder)
+    def hold(self, problem: Problem) -> AbstractContextManager[Any]:
+        return spark_table(problem.path, problem.X, label=problem.y.astype(np.float64))
 
     def fit(self, rows: Any, depth: int) -> Any:
         from pyspark.ml.classification import DecisionTreeClassifier as SparkTree
@@ -216,12 +202,12 @@ class Spark(Peer):
         return lambda X: np.array([walk(root, row) for row in X[:2000].astype(np.float64)])
 
 
-def walk(node: Any, row: np.ndarray) -> int:
+def walk(node: Any, row: np.ndarray) -> float:
     """Predict one row with a tree of Spark's."""
     while node.subtreeDepth() > 0:
         split = node.split()
         node = node.leftChild() if row[split.featureIndex()] <= split.threshold() else node.rightChild()
-    return int(node.prediction())
+    return float(node.prediction())
 
 
 def light_settings(depth: int) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -17,7 +16,7 @@ from distributed import wait
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 
 from benchmarks.data import rows_of_file
-from benchmarks.peers import N_CHUNKS, N_PROCESSES, spark_is_missing, write_parquet
+from benchmarks.peers import N_CHUNKS, N_PROCESSES, spark_is_missing, spark_table
 from dparallel import AsyncSGDClassifier, LocalSGDClassifier
 
 # scikit-learn's SGD depends on its rates, so it is given several, and the best of them counts
@@ -210,21 +209,8 @@ class Spark(Peer):
     def why_not(self) -> str | None:
         return spark_is_missing()
 
-    @contextmanager
-    def hold(self, problem: Problem) -> Iterator[Any]:
-        from pyspark.ml.functions import array_to_vector
-        from pyspark.sql import SparkSession
-
-        folder = problem.path.with_suffix(".parquet")
-        write_parquet(problem.X, folder, label=problem.y.astype(np.float64))
-        table = SparkSession.active().read.parquet(str(folder)).repartition(N_CHUNKS)
-        vectors = table.select(array_to_vector("features").alias("features"), "label").cache()
-        vectors.count()
-        try:
-            yield vectors
-        finally:
-            vectors.unpersist(blocking=True)
-            shutil.rmtree(folder)
+    def hold(self, problem: Problem) -> AbstractContextManager[Any]:
+        return spark_table(problem.path, problem.X, label=problem.y.astype(np.float64))
 
     def fit(self, rows: Any, n_epochs: int) -> Answer:
         from pyspark.ml.classification import LogisticRegression as SparkModel

@@ -154,21 +154,8 @@ class Spark(Peer):
     def why_not(self) -> str | None:
         return spark_is_missing()
 
-    @contextmanager
-    def hold(self, problem: Problem) -> Iterator[Any]:
-        from pyspark.ml.functions import array_to_vector
-        from pyspark.sql import SparkSession
-
-        folder = problem.path.with_suffix(".parquet")
-        write_parquet(problem.X, folder)
-        table = SparkSession.active().read.parquet(str(folder)).repartition(N_CHUNKS)
-        vectors = table.select(array_to_vector("features").alias("features")).cache()
-        vectors.count()
-        try:
-            yield vectors
-        finally:
-            vectors.unpersist(blocking=True)
-            shutil.rmtree(folder)
+    def hold(self, problem: Problem) -> AbstractContextManager[Any]:
+        return spark_table(problem.path, problem.X)
 
     def fit(self, rows: Any, problem: Problem) -> Answer:
         from pyspark.ml.clustering import KMeans as SparkKMeans
@@ -197,6 +184,29 @@ def persisted(problem: Problem, n_chunks: int) -> Iterator[Any]:
     rows = rows_of_file(problem.path, problem.X.shape, n_chunks).persist()
     wait(rows)
     yield rows
+
+
+@contextmanager
+def spark_table(path: Path, X: np.ndarray, **columns: np.ndarray) -> Iterator[Any]:
+    """Hold rows as a cached DataFrame of Spark's: a vector in "features", and other columns of numbers.
+
+    Parameters
+    ----------
+    path : Path; the rows go through files beside it
+    """
+    from pyspark.ml.functions import array_to_vector
+    from pyspark.sql import SparkSession
+
+    folder = path.with_suffix(".parquet")
+    write_parquet(X.astype(np.float64, copy=False), folder, **columns)
+    table = SparkSession.active().read.parquet(str(folder)).repartition(N_CHUNKS)
+    vectors = table.select(array_to_vector("features").alias("features"), *columns).cache()
+    vectors.count()
+    try:
+        yield vectors
+    finally:
+        vectors.unpersist(blocking=True)
+        shutil.rmtree(folder)
 
 
 def write_parquet(X: np.ndarray, folder: Path, **columns: np.ndarray) -> None:

@@ -13,6 +13,7 @@ release = version = importlib.metadata.version("dparallel")
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "myst_parser",  # benchmarks.md is Markdown
     "numpydoc",
     "sphinx_gallery.gen_gallery",
 ]
@@ -40,6 +41,7 @@ PAGES = (
     "mapreduce",
     "rounds",
     "reliability",
+    "benchmarks",
     "from_the_lecture",
 )
 html_sidebars = {name: [] for name in PAGES}

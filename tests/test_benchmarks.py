@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import re
 from collections import Counter
 from importlib.util import find_spec
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from benchmarks import growers, kmeans, sgd
+from benchmarks import everything, growers, kmeans, sgd
 from benchmarks.__main__ import COMMANDS, main
 from benchmarks.data import draw_rows, gauss_mixture, inertia, log_loss, two_classes
 from benchmarks.peers import Answer, Peer, Threads
@@ -50,14 +51,16 @@ def test_without_a_command_the_commands_are_listed(capsys):
     assert [name for name in listed if name] == list(COMMANDS)
 
 
-def test_threads_and_scikit_learn_come_to_the_same_answer_in_every_case(run):
-    saved = run("kmeans", "--peers", "sklearn-lloyd", "sklearn-elkan", "threads", "--repeats", "2")
+@pytest.mark.parametrize("cases", [["short", "narrow"], pytest.param(list(kmeans.CASES), marks=pytest.mark.slow)])
+def test_threads_and_scikit_learn_come_to_the_same_answer(run, cases):
+    peers = ("sklearn-lloyd", "sklearn-elkan", "threads")
+    saved = run("kmeans", "--cases", *cases, "--peers", *peers, "--repeats", "2")
     fits = saved["tables"]["Whole fits"]
-    assert len(fits) == 3 * len(kmeans.CASES)
+    assert len(fits) == 3 * len(cases)
     assert same_answer(fits)
     assert all(len(row["all seconds"]) == 2 for row in fits)
     [ratio] = saved["tables"]["Ratios of seconds"]
-    assert ratio["cases"] == len(kmeans.CASES)
+    assert ratio["cases"] == len(cases)
     assert 0 < ratio["geometric mean"] <= ratio["worst"]
 
 
@@ -126,11 +129,13 @@ def test_nothing_is_saved_when_nothing_was_measured(tmp_path, capsys):
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.slow
 def test_slow_fits_are_not_repeated(run):
     saved = run("kmeans", "--peers", "threads", "--cases", "narrow", "--repeats", "3", "--patience", "0")
     assert len(saved["tables"]["Whole fits"][0]["all seconds"]) == 1
 
 
+@pytest.mark.slow
 def test_seeding_reads_spam_from_the_folder_that_is_named(run, monkeypatch, tmp_path):
     random = np.random.default_rng(0)
     np.savetxt(tmp_path / "spambase.data.gz", random.random((4000, 58)), delimiter=",", header="a,b", comments="")
@@ -140,6 +145,7 @@ def test_seeding_reads_spam_from_the_folder_that_is_named(run, monkeypatch, tmp_
     assert all(0 < row["final"] <= row["seed"] * (1 + 1e-12) for row in costs)
 
 
+@pytest.mark.slow
 def test_seeding_without_the_folder_says_so(run, monkeypatch, tmp_path):
     monkeypatch.setenv("DPARALLEL_DATA", str(tmp_path / "missing"))
     saved = run("seeding")
@@ -148,6 +154,7 @@ def test_seeding_without_the_folder_says_so(run, monkeypatch, tmp_path):
 
 
 @pytest.mark.cluster
+@pytest.mark.slow
 def test_overhead_is_measured_for_threads_and_each_number_of_chunks(run):
     rows = run("overhead", "--repeats", "1", "--rounds", "5")["tables"]["Overhead"]
     assert [(row["where"], row["chunks"]) for row in rows] == [("threads", 1), ("2 processes", 4), ("2 processes", 16)]
@@ -155,6 +162,7 @@ def test_overhead_is_measured_for_threads_and_each_number_of_chunks(run):
 
 
 @pytest.mark.cluster
+@pytest.mark.slow
 def test_memory_tells_growth_and_reads_and_deletes_its_files(run, tmp_path):
     files = tmp_path / "files"
     files.mkdir()
@@ -200,6 +208,7 @@ def test_sgd_runs_the_peers_of_other_packages(run, peer, package):
     assert 1 <= row["best loss"] < 2
 
 
+@pytest.mark.slow
 def test_sgd_reads_a9a_from_the_folder_that_is_named(run, monkeypatch, tmp_path):
     random = np.random.default_rng(0)
     for name, n_rows in (("a9a.gz", 2000), ("a9a.t.gz", 500)):
@@ -354,6 +363,7 @@ def test_numbers_of_numpy_are_saved_as_numbers(tmp_path):
     assert json.loads((tmp_path / "kmeans.json").read_text())["tables"]["T"] == [{"n": 3, "x": 0.5}]
 
 
+@pytest.mark.slow
 def test_one_tree_is_as_right_as_its_peers(run):
     peers = ("threads", "sklearn", "hist")
     saved = run("tree", "--peers", *peers, "--cases", "higgs-like", "--repeats", "2")
@@ -375,3 +385,51 @@ def test_what_the_levels_of_a_tree_move_is_shown(run):
     assert [row["level"] for row in levels] == [1, 2, 3, 4] * 2
     assert all(row["rounds"] == 1 for row in levels[:4])
     assert all((row["MB moved"] > 0) == (row["rounds"] > 0) for row in levels)
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_regressors_explain_as_much_as_their_peers(run):
+    fits = run("regression", "--skip-spark", "--repeats", "1")["tables"]["Whole fits"]
+    for case, margin in (("ridge", 1e-3), ("SGD", 0.01), ("tree", 0.03)):
+        found = {row["who"]: row["R²"] for row in fits if row["case"].startswith(case)}
+        theirs = max(value for who, value in found.items() if who.startswith("scikit-learn"))
+        assert all(value > theirs - margin for who, value in found.items() if who.startswith("dparallel"))
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_preprocessing_learns_what_scikit_learn_does(run):
+    fits = run("preprocessing", "--skip-spark", "--repeats", "1")["tables"]["Whole fits"]
+    assert len({row["case"] for row in fits}) == 4
+    assert all(row["off by"] < 1e-12 for row in fits if row["who"].startswith("dparallel"))
+
+
+def test_a_report_tells_where_others_are_faster_and_shows_all_tables(run, monkeypatch, tmp_path):
+    stage = everything.Stage("preprocessing", "Steps", ("--cases", "standard scaler", "--skip-spark"), "off by")
+    lost = {"case": "one", "who": "scikit-learn", "seconds": 1.0, "off by": 0.0}
+    ours = {"case": "one", "who": "dparallel threads", "seconds": 2.0, "off by": 0.5}
+    saved = {"notes": ["dask-ml is skipped."], "tables": {"Whole fits": [lost, ours], "Seconds": [{"case": "one"}]}}
+
+    def run_stage(stage, options):
+        (options.output / "preprocessing.json").write_text(json.dumps(saved), encoding="utf-8")
+        return 0
+
+    monkeypatch.setattr(everything, "STAGES", (stage,))
+    monkeypatch.setattr(everything, "run_stage", run_stage)
+    page = tmp_path / "page.md"
+    arguments = ["all", "--stages", "preprocessing", "--report", str(page), "--output", str(tmp_path)]
+    assert main(arguments) == 0
+    text = page.read_text(encoding="utf-8")
+    assert re.search(r"\| Steps +\| one +\| dparallel threads +\| scikit-learn +\| 2 ", text)
+    assert "- dask-ml is skipped." in text
+    assert "### Whole fits" in text
+    assert "### Seconds" not in text
+
+
+def test_a_stage_that_fails_leaves_the_others_their_pages(monkeypatch, tmp_path):
+    stage = everything.Stage("kmeans", "k-means", ("--cases", "nowhere"))
+    monkeypatch.setattr(everything, "STAGES", (stage,))
+    page = tmp_path / "page.md"
+    assert main(["all", "--quick", "--stages", "kmeans", "--report", str(page), "--output", str(tmp_path)]) == 0
+    assert "`python -m benchmarks kmeans` failed with exit code 2." in page.read_text(encoding="utf-8")

@@ -181,7 +181,7 @@ def rebuildable(n_rows, n_columns):
     return da.block(parts)
 
 
-@pytest.mark.parametrize("grid", [(4, 1), (3, 2)], ids=["rows", "tiles"])
+@pytest.mark.parametrize("grid", [pytest.param((4, 1), marks=pytest.mark.slow), (3, 2)], ids=["rows", "tiles"])
 def test_a_killed_worker_does_not_change_a_bit(client, grid):
     pytest.importorskip("sklearn.callback")
     X = rebuildable(*grid)

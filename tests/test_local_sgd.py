@@ -160,7 +160,7 @@ def test_it_learns_as_well_as_the_other_estimators(client, sync_every):
         assert model.score(X, y) > best - 0.004
 
 
-@pytest.mark.parametrize("sync_every", [3, "auto", None])
+@pytest.mark.parametrize("sync_every", [pytest.param(3, marks=pytest.mark.slow), "auto", None])
 def test_a_killed_worker_changes_no_bit(client, sync_every):
     X, y = line(3000)
     X, y = in_chunks(X, 8), in_chunks(y, 8)
