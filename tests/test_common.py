@@ -71,9 +71,9 @@ def test_it_is_a_scikit_learn_estimator(estimator, check):
 
 
 class InBlocks:
-    """Gives rows to an estimator as a Dask array of n_blocks blocks, and computes what it returns lazily."""
+    """Gives rows to an estimator as a Dask array of blocks, n_blocks x n_columns, and computes what it returns lazily."""
 
-    n_blocks = 1
+    n_blocks = n_columns = 1
 
     def _result(self, values):
         return values.compute(scheduler="sync") if isinstance(values, da.Array) else values
@@ -89,13 +89,19 @@ class InBlocks:
         height = -(-whole.shape[0] // self.n_blocks)
         if not scipy.sparse.issparse(values):
             values = np.asarray(values)
-            return da.from_array(values, chunks=(height, *values.shape[1:]))
+            return da.from_array(values, chunks=(height, *(self._width(size) for size in values.shape[1:])))
         rows = values.tocsr()
-        starts = range(0, rows.shape[0], height)
+        sizes = height, self._width(rows.shape[1])
+        chunks = da.core.normalize_chunks(sizes, rows.shape)
         name = f"rows-{uuid.uuid4().hex}"
-        graph = {(name, i, 0): rows[start : start + height] for i, start in enumerate(starts)}
-        chunks = tuple(min(height, rows.shape[0] - start) for start in starts), (rows.shape[1],)
+        graph = {
+            (name, i, j): rows[i * height :][: chunks[0][i], j * sizes[1] :][:, : chunks[1][j]]
+            for i, j in np.ndindex(len(chunks[0]), len(chunks[1]))
+        }
         return da.Array(graph, name, chunks, meta=rows[:0])
+
+    def _width(self, n_features):
+        return max(1, -(-n_features // self.n_columns))
 
 
 class TransformsInBlocks(InBlocks):
@@ -257,6 +263,14 @@ class RidgeInThreeBlocks(LearnsInBlocks, ParallelRidge):
     n_blocks = 3
 
 
+class LogisticInTiles(LogisticInThreeBlocks):
+    n_columns = 2
+
+
+class RidgeInTiles(RidgeInThreeBlocks):
+    n_columns = 2
+
+
 class RegressorInBlocks(StepsInBlocks, AsyncSGDRegressor):
     pass
 
@@ -273,6 +287,7 @@ class RegressorInThreeBlocks(RegressorInBlocks):
         ScalerInThreeBlocks(),
         RegressorInThreeBlocks(),
         RegressionTreeInThreeBlocks(),
+        RidgeInTiles(),
     ],
 )
 @pytest.mark.parametrize("make", [np.asarray, np.asfortranarray, scipy.sparse.csr_matrix, scipy.sparse.coo_array])
@@ -281,6 +296,7 @@ def test_rows_really_come_as_dask_blocks(estimator, make):
     lazy, weights = estimator._lazy(make(X)), estimator._lazy([1.0] * 10, like=make(X))
     for array in (lazy, weights):
         assert isinstance(array, da.Array) and array.numblocks[0] == estimator.n_blocks
+    assert lazy.numblocks[1] == estimator.n_columns
     rows = lazy.compute(scheduler="sync")
     assert ((rows.toarray() if scipy.sparse.issparse(rows) else rows) == X).all()
     assert scipy.sparse.issparse(rows) == (make not in (np.asarray, np.asfortranarray))
@@ -305,6 +321,8 @@ IN_BLOCKS = [
     RegressionTreeInThreeBlocks(exact_rows=50),
     LogisticInThreeBlocks(),
     RidgeInThreeBlocks(),
+    LogisticInTiles(),
+    RidgeInTiles(),
 ]
 
 
