@@ -17,6 +17,7 @@ from benchmarks import (
     overhead,
     preprocessing,
     regression,
+    search,
     seeding,
     sgd,
     store,
@@ -36,6 +37,7 @@ COMMANDS = {
     "logistic": logistic,
     "regression": regression,
     "preprocessing": preprocessing,
+    "search": search,
     "mapreduce": mapreduce,
     "all": everything,
 }

@@ -59,6 +59,7 @@ STAGES = (
     ),
     Stage("regression", "Regression", ("--patience", "5"), "R²"),
     Stage("preprocessing", "Preprocessing", (), "off by"),
+    Stage("search", "Searches"),
     Stage("mapreduce", "MapReduce", ("--megabytes", "60", "--repeats", "1")),
     Stage("store", "The parameter store", ("--rounds", "2", "--kills", "6", "--streams", "2")),
     Stage("overhead", "What a round costs"),

@@ -26,7 +26,7 @@ def run(tmp_path):
 
     def run_command(command, *arguments):
         assert main([command, "--quick", "--output", str(tmp_path), *arguments]) == 0
-        assert (tmp_path / f"{command}.png").exists() == bool(find_spec("matplotlib"))
+        assert (tmp_path / f"{command}.png").exists() == (command != "search" and bool(find_spec("matplotlib")))
         return json.loads((tmp_path / f"{command}.json").read_text(encoding="utf-8"))
 
     return run_command
@@ -433,3 +433,11 @@ def test_a_stage_that_fails_leaves_the_others_their_pages(monkeypatch, tmp_path)
     page = tmp_path / "page.md"
     assert main(["all", "--quick", "--stages", "kmeans", "--report", str(page), "--output", str(tmp_path)]) == 0
     assert "`python -m benchmarks kmeans` failed with exit code 2." in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_a_search_finds_the_same_here_and_on_the_workers_and_rows_stay_there(run):
+    rows = run("search", "--models", "LocalSGD", "k-means")["tables"]["Searches"]
+    assert all(row["best"] == row["best here"] for row in rows)
+    assert all(row["MB received"] < 0.1 * row["MB of X"] for row in rows)

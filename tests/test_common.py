@@ -71,7 +71,7 @@ def test_it_is_a_scikit_learn_estimator(estimator, check):
 
 
 class InBlocks:
-    """Gives rows to an estimator as a Dask array of blocks, n_blocks x n_columns, and computes what it returns lazily."""
+    """Gives rows to an estimator as a Dask array of n_blocks x n_columns blocks, and computes what it returns."""
 
     n_blocks = n_columns = 1
 
