@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from benchmarks import averaging, kmeans, logistic, mapreduce, memory, overhead, seeding, sgd, store, tree
+from benchmarks import averaging, kmeans, logistic, mapreduce, memory, overhead, scaling, seeding, sgd, store, tree
 from benchmarks.results import Report, publish
 
 COMMANDS = {
@@ -15,6 +15,7 @@ COMMANDS = {
     "seeding": seeding,
     "overhead": overhead,
     "memory": memory,
+    "scaling": scaling,
     "sgd": sgd,
     "averaging": averaging,
     "store": store,
