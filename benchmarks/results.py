@@ -187,6 +187,15 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def format_rst(rows: Sequence[dict[str, Any]]) -> str:
+    """Return rows as a reStructuredText table; columns whose values are lists are left out."""
+    columns = [name for name in rows[0] if not isinstance(rows[0][name], list)]
+    lines = [".. list-table::", "   :header-rows: 1", ""]
+    for cells in [columns, *([format_cell(row[name]) for name in columns] for row in rows)]:
+        lines += [f"   {' ' if i else '*'} - {cell}".rstrip() for i, cell in enumerate(cells)]
+    return "\n".join(lines)
+
+
 def format_cell(value: Any) -> str:
     """Return a value in a few characters, floats with four digits."""
     if value is None:

@@ -20,33 +20,28 @@ extensions = [
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "images", "auto_examples/*.ipynb", "auto_examples/*.py", "auto_examples/*.codeobj.json"]
 suppress_warnings = ["config.cache"]  # the gallery's settings hold functions
-nitpicky = False
+nitpicky = True
+nitpick_ignore_regex = [
+    ("py:obj", r"sklearn\..*"),  # their pages are not here, and nothing is fetched
+    ("py:obj", r"[a-z_]+"),  # fitted attributes, and abstract properties: the class's own page lists them
+]
 
 html_theme = "pydata_sphinx_theme"
 html_title = "dparallel"
-html_theme_options = {"navbar_end": ["theme-switcher"], "show_toc_level": 2, "header_links_before_dropdown": 9}
+html_static_path = ["_static"]
+html_css_files = ["style.css"]
+html_theme_options = {
+    "navbar_align": "left",
+    "navbar_end": ["theme-switcher"],
+    "show_toc_level": 2,
+    "header_links_before_dropdown": 9,
+}
 html_show_sourcelink = False
-PAGES = (
-    "index",
-    "install",
-    "kmeans",
-    "tree",
-    "linear",
-    "async_sgd",
-    "local_sgd",
-    "preprocessing",
-    "model_selection",
-    "metrics",
-    "store",
-    "mapreduce",
-    "rounds",
-    "reliability",
-    "benchmarks",
-    "from_the_lecture",
-)
-html_sidebars = {name: [] for name in PAGES}
+WITHOUT_SIDEBAR = ("index", "install", "migrating")  # pages that have no others beside them
+html_sidebars = {name: [] for name in WITHOUT_SIDEBAR}
 
 autosummary_generate = True
+toc_object_entries_show_parents = "hide"
 autodoc_typehints = "none"  # the docstrings say shapes and dtypes too
 numpydoc_show_class_members = False  # the class template lists them
 numpydoc_xref_param_type = False
@@ -68,6 +63,7 @@ READING_ORDER = (
     "matrix_factorisation",
     "word_count",
     "own_algorithm",
+    "own_estimator",
 )
 
 

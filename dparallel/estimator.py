@@ -15,7 +15,7 @@ from dparallel.blocks.gate import admit, to_blocks
 class ParallelEstimator(BaseEstimator):
     """Base of all estimators. scikit-learn's mixins go to its left.
 
-    A fitted attribute that is a Dask collection, such as labels_ after a fit on Dask data, is left out of pickles,
+    A fitted attribute that is a Dask collection, such as ``labels_`` after a fit on Dask data, is left out of pickles,
     because its graph may hold the training rows.
     """
 

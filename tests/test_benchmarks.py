@@ -15,7 +15,7 @@ from benchmarks import everything, growers, kmeans, sgd
 from benchmarks.__main__ import COMMANDS, main
 from benchmarks.data import draw_rows, gauss_mixture, inertia, log_loss, two_classes
 from benchmarks.peers import Answer, Peer, Threads
-from benchmarks.results import Report, format_table, publish, spread_out
+from benchmarks.results import Report, format_rst, format_table, publish, spread_out
 from benchmarks.store import time_until_back
 from benchmarks.text import write_text
 
@@ -251,6 +251,19 @@ def test_store_is_measured_alive_and_after_a_death(run):
 
 @pytest.mark.cluster
 @pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_scaling_predicts_what_it_measures_and_writes_the_page_s_tables(run, tmp_path):
+    tables = run("scaling", "--report", str(tmp_path / "figures.inc"))["tables"]
+    assert all(row["value"] >= 0 for row in tables["Constants"])
+    rows = tables["Seconds per pass"]
+    assert [row["algorithm"] for row in rows] == ["k-means", "tree", "logistic regression", "AsyncSGD"]
+    assert all(row["predicted, ms"] > 0 and row["measured, ms"] > 0 for row in rows)
+    assert all(0 < row["of the arithmetic alone"] <= 1 for row in tables["Large clusters"])
+    assert (tmp_path / "figures.inc").read_text(encoding="utf-8").count(".. list-table::") == len(tables)
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
 def test_averaging_measures_every_interval_on_mixed_and_on_sorted_rows(run):
     saved = run("averaging", "--cases", "correlated", "--peers", "averaging-threads", "sgd-optimal", "--repeats", "1")
     intervals = saved["tables"]["Intervals"]
@@ -356,6 +369,12 @@ def test_tables_are_markdown_of_equal_columns():
 def test_a_table_can_be_spread_out_where_a_value_is_missing():
     rows = [{"x": "a", "y": "b", "v": 1}, {"x": "a", "y": "c", "v": 2}, {"x": "d", "y": "c", "v": 3}]
     assert spread_out(rows, "x", "y", "v") == [{"x": "a", "b": 1, "c": 2}, {"x": "d", "b": None, "c": 3}]
+
+
+def test_tables_in_restructuredtext_have_a_cell_per_column():
+    rows = [{"who": "a", "seconds": 1.23456, "all": [1]}, {"who": "b", "seconds": None, "all": []}]
+    cells = ["   * - who", "     - seconds", "   * - a", "     - 1.235", "   * - b", "     -"]
+    assert format_rst(rows).splitlines()[3:] == cells
 
 
 def test_numbers_of_numpy_are_saved_as_numbers(tmp_path):

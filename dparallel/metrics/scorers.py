@@ -51,14 +51,14 @@ for _name in ("precision", "recall", "f1", "jaccard"):
 
 
 def make_scorer(score_func, *, response_method="predict", greater_is_better=True, **kwargs):
-    r"""Make a scorer of a metric; as sklearn.metrics.make_scorer, but for Dask predictions too.
+    """Make a scorer of a metric; as sklearn.metrics.make_scorer, but for Dask predictions too.
 
     Parameters
     ----------
-    score_func : callable (y_true, y_pred, **kwargs) -> float, such as those of dparallel.metrics
+    score_func : callable (y_true, y_pred, ...) -> float that also takes kwargs, such as those of dparallel.metrics
     response_method : {"predict", "predict_proba", "decision_function"}, or a list or tuple of these, by preference
     greater_is_better : bool, default=True; False turns the sign, so that greater is better
-    \*\*kwargs : arguments of score_func
+    **kwargs : arguments of score_func
 
     Returns
     -------
