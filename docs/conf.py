@@ -59,6 +59,7 @@ READING_ORDER = (
     "averaging_interval",
     "stream",
     "search_on_dask",
+    "save_and_serve",
     "parameter_store_softmax",
     "matrix_factorisation",
     "word_count",

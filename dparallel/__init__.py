@@ -21,6 +21,7 @@ _PUBLIC = {
     "ParallelStandardScaler": "dparallel.preprocessing.scaler",
     "ParameterStore": "dparallel.store",
     "SparseTable": "dparallel.store",
+    "check": "dparallel.checkup",
     "map_reduce": "dparallel.mapreduce",
 }
 
@@ -42,6 +43,7 @@ __all__ = [
     "ParameterStore",
     "SparseTable",
     "__version__",
+    "check",
     "map_reduce",
 ]
 

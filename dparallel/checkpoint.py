@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import secrets
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -18,7 +19,10 @@ from dparallel.errors import CheckpointError
 FORMAT = "dparallel checkpoint"
 VERSION = 1
 DOCUMENT = "document.json"
+LARGEST_DOCUMENT = 2**26  # bytes of JSON, whose objects may take twenty times as many in memory
+LARGEST_WHOLE = 2**53  # beyond it float64 skips whole numbers
 _LARGEST_HEADER = 10_000  # characters of a .npy header that numpy reads by default
+_LARGEST_REASON = 500  # characters quoted of an error, which may quote the file
 
 
 def write(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], document: Mapping[str, Any]) -> None:
@@ -33,7 +37,7 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], docume
     Raises
     ------
     CheckpointError
-        If an array holds objects, or the document something that JSON does not have.
+        If an array holds objects, or the document something that JSON does not have, or more than 64 MB.
     OSError
         If the file cannot be written. A file that was there before stays as it was.
 
@@ -73,25 +77,60 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str,
     Raises
     ------
     CheckpointError
-        If the file is cut short, damaged, of a newer version or something else. Nothing in it is executed, and no more
-        memory is asked for than the file is long.
+        If the file is cut short, damaged, of a newer version or something else. Nothing in it is executed, and no sizes
+        in it are believed: reading takes a small multiple of the bytes that the file has.
     OSError
         If it cannot be opened.
     """
-    with open(path, "rb") as file:
-        try:
-            return _read_archive(file)
-        except _OtherVersion as error:
-            raise CheckpointError(
-                f"{path} has version {error}, and this dparallel reads version {VERSION}. "
-                "Update dparallel, or give another file."
-            ) from error
-        # whatever the parsers of zip, npy and JSON stumble over in a file that may hold anything
-        except Exception as error:
-            raise CheckpointError(
-                f"{path} is no checkpoint of dparallel, or it is damaged: {error}. "
-                "Give another file, or delete this one to begin anew."
-            ) from error
+    with open(path, "rb") as file, parsing(path):
+        return _read_archive(file)
+
+
+@contextlib.contextmanager
+def parsing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn whatever the content of a file leads a parser to into a CheckpointError that names file and remedy."""
+    try:
+        yield
+    except _OtherVersion as error:
+        raise CheckpointError(
+            f"{path} has version {error}, and this dparallel reads version {VERSION}. "
+            "Update dparallel, or give another file."
+        ) from error
+    # a file may hold anything, so its parsers may stumble in any way: too deep, too large, of another kind
+    except Exception as error:
+        reason = (str(error) or type(error).__name__)[:_LARGEST_REASON].rstrip(".")
+        raise CheckpointError(
+            f"{path} is no checkpoint of dparallel, or it is damaged: {reason}. "
+            "Give another file, or delete this one to begin anew."
+        ) from error
+
+
+def as_whole(given: Any, least: int = 0, most: int = LARGEST_WHOLE) -> int:
+    """Return a whole number of a document; a ValueError if it is none, or out of range."""
+    if type(given) is not int or not least <= given <= most:
+        raise ValueError(f"{_quoted(given)} is no whole number from {least} to {most}")
+    return given
+
+
+def as_finite(given: Any) -> float:
+    """Return a number of a document; a ValueError if it is none, NaN or infinite."""
+    if type(given) not in (int, float) or not abs(given) < math.inf or (type(given) is int and abs(given) > 2**1000):
+        raise ValueError(f"{_quoted(given)} is no finite number")
+    return given
+
+
+def require_finite(arrays: Mapping[str, np.ndarray]) -> None:
+    """Raise a ValueError where an array holds anything but finite numbers."""
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+            raise ValueError(f"the array {_quoted(name)} of {array.dtype} holds something that is no finite number")
+
+
+def _quoted(given: Any) -> str:
+    if isinstance(given, (int, float, str, type(None))):
+        text = given[:50] if isinstance(given, str) else given
+        return repr(text) if not isinstance(given, int) or abs(given) < 10**50 else "a number of over 50 digits"
+    return f"a {type(given).__name__}"
 
 
 class _OtherVersion(Exception):
@@ -105,9 +144,14 @@ def _head(arrays: Mapping[str, np.ndarray], document: Mapping[str, Any]) -> str:
         if array.dtype.hasobject:
             raise CheckpointError(f"The array {name!r} holds Python objects ({array.dtype}), which are not saved.")
     try:
-        return json.dumps({"format": FORMAT, "version": VERSION, "arrays": list(arrays), "document": document})
-    except (TypeError, ValueError) as error:
+        head = json.dumps({"format": FORMAT, "version": VERSION, "arrays": list(arrays), "document": document})
+    except (TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"The document is no JSON: {error}. Save plain numbers, strings, lists.") from error
+    if len(head) > LARGEST_DOCUMENT:  # one byte a character, json.dumps escapes all others
+        raise CheckpointError(
+            f"The document takes {len(head)} bytes, {LARGEST_DOCUMENT} at most. Save arrays as arrays."
+        )
+    return head
 
 
 def _write_archive(file: IO[bytes], head: str, arrays: Mapping[str, np.ndarray]) -> None:
@@ -124,15 +168,17 @@ def _read_archive(file: IO[bytes]) -> tuple[dict[str, np.ndarray], dict[str, Any
         head = json.loads(archive.read(DOCUMENT))
         if not isinstance(head, dict) or head.get("format") != FORMAT:
             raise ValueError(f"its {DOCUMENT} does not say {FORMAT!r}")
-        if head["version"] != VERSION:
+        if as_whole(head["version"]) != VERSION:
             raise _OtherVersion(str(head["version"]))
         names, document = head["arrays"], head["document"]
-        members = [_member(number) for number in range(len(names))]
-        if not isinstance(document, dict) or len(set(names)) != len(names):
+        if not isinstance(document, dict) or not isinstance(names, list) or len(set(names)) != len(names):
             raise ValueError(f"its {DOCUMENT} holds no document, or a name twice")
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError(f"its {DOCUMENT} gives an array a name that is no text")
+        members = [_member(number) for number in range(len(names))]
         if sorted(archive.namelist()) != sorted([DOCUMENT, *members]):
             raise ValueError(f"it holds other members than its {DOCUMENT} names")
-        return {str(name): _read_array(archive, member) for name, member in zip(names, members)}, document
+        return {name: _read_array(archive, member) for name, member in zip(names, members)}, document
 
 
 def _member(number: int) -> str:
@@ -148,6 +194,8 @@ def _check_members(archive: zipfile.ZipFile, file_bytes: int) -> None:
         raise ValueError("it gives false sizes")
     if sum(member.file_size for member in members) > file_bytes:
         raise ValueError("it claims more bytes than it has")
+    if archive.getinfo(DOCUMENT).file_size > LARGEST_DOCUMENT:
+        raise ValueError(f"its {DOCUMENT} is larger than any that dparallel writes")
 
 
 def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:

@@ -103,20 +103,25 @@ def active_client() -> Any:
     PlaceError
         If the client is asynchronous.
     """
-    distributed = sys.modules.get("distributed")
-    scheduler = dask.config.get("scheduler", None)
-    if distributed is None or scheduler not in (None, "dask.distributed", "distributed"):
-        return None
-    try:
-        client = distributed.Client.current()
-    except ValueError:
-        return None
-    if client.asynchronous:
+    client = current_client()
+    if client is not None and client.asynchronous:
         raise PlaceError(
             f"The active Dask client ({client!r}) is asynchronous, and fit waits for its results. "
             "Use Client(..., asynchronous=False), or call fit in a thread that has a synchronous client."
         )
     return client
+
+
+def current_client() -> Any:
+    """Return the client that Dask itself would use now, of whatever kind, or None."""
+    distributed = sys.modules.get("distributed")
+    scheduler = dask.config.get("scheduler", None)
+    if distributed is None or scheduler not in (None, "dask.distributed", "distributed"):
+        return None
+    try:
+        return distributed.Client.current()
+    except ValueError:
+        return None
 
 
 def refuse_other_versions(client: Any) -> None:

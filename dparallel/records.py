@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+from dparallel.checkpoint import as_finite
+
+Record = TypeVar("Record", bound="RoundRecord")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,21 @@ class RoundRecord:
     def as_dict(self) -> dict[str, Any]:
         """Return the record as a dict of plain numbers, for JSON or a DataFrame."""
         return asdict(self)
+
+
+def read_record(kind: type[Record], described: Mapping[str, Any]) -> Record:
+    """Return the record that as_dict described; a ValueError or TypeError where it holds anything but its numbers.
+
+    Parameters
+    ----------
+    kind : RoundRecord, or a dataclass that adds numbers to it
+    described : dict; objective and change may be None
+    """
+    numbers = dict(described)
+    for name, given in numbers.items():
+        if given is not None or name not in ("objective", "change"):
+            as_finite(given)
+    return kind(**numbers)
 
 
 class Listener(Protocol):

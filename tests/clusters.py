@@ -39,22 +39,29 @@ def kill(pid):
 
 
 @contextlib.contextmanager
-def separate_processes(n_workers, n_threads=1):
-    """A client, and the processes of its scheduler and workers, which have no nannies."""
+def separate_processes(n_workers, n_threads=1, *, worker_options=("--no-nanny",), environment=None, security=None):
+    """A client, and the processes of its scheduler and workers, which have no nannies.
+
+    worker_options : of `dask worker`; environment : dict, what is set for workers alone; security : Security of files
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+        address = f"{'tcp' if security is None else 'tls'}://127.0.0.1:{free.getsockname()[1]}"
     port = address.rpartition(":")[2]
     command = [sys.executable, "-m"]
     common = ["--no-dashboard", "--host", "127.0.0.1"]
     options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    threads = ["--nthreads", str(n_threads), "--no-nanny"]
-    worker = [*command, "distributed.cli.dask_worker", address, *threads, *common]
+    if security is not None:
+        files = (security.tls_ca_file, security.tls_worker_cert, security.tls_worker_key)
+        common += [part for pair in zip(("--tls-ca-file", "--tls-cert", "--tls-key"), files) for part in pair]
+    worker = [*command, "distributed.cli.dask_worker", address, "--nthreads", str(n_threads), *worker_options, *common]
+    given = {**os.environ, **(environment or {})}
     processes = [subprocess.Popen([*command, "distributed.cli.dask_scheduler", "--port", port, *common], **options)]
     try:
-        with Client(address, timeout=30) as client:
-            processes += [subprocess.Popen(worker, **options) for _ in range(n_workers)]
-            client.wait_for_workers(n_workers, timeout=60)
+        with Client(address, timeout=30, security=security) as client:
+            processes += [subprocess.Popen(worker, **options, env=given) for _ in range(n_workers)]
+            if n_workers:
+                client.wait_for_workers(n_workers, timeout=60)
             yield client, processes
     finally:
         for process in processes:

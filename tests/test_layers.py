@@ -17,8 +17,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "dparallel"
 # Lowest first. A name stands for its file, or for its folder with all that is in it.
 LEVELS = [
     ["errors"],
-    ["compat"],
-    ["kernels", "records", "checkpoint", "pools"],
+    ["compat", "checkpoint"],
+    ["kernels", "records", "pools"],
     ["place"],
     ["blocks", "store.optimizers", "store.consistency", "store.columns", "store.packed", "store.rows", "store.layout"],
     ["store.updates", "store.tables"],
@@ -29,7 +29,7 @@ LEVELS = [
     ["store.fleet", "store.snapshots", "store.stats", "store.supervisor", "observe"],
     ["store.parameter_store"],
     ["workers"],
-    ["moments"],
+    ["checkup", "moments"],
     ["estimator", "metrics"],
     ["model_selection"],
     ["estimators", "preprocessing"],

@@ -46,11 +46,21 @@ def shard_budget(share: float, n_sharers: int | None = None) -> int:
     limit, used = worker_memory(worker)
     if not limit:
         return int(share * _free_system_bytes()) // (n_sharers or worker.state.nthreads)
-    mark = dask.config.get("distributed.worker.memory.target", 0.6) or 1.0
+    mark = dask.config.get("distributed.worker.memory.target", 0.6)
     to_come = 0 if "sklearn" in sys.modules and "numba" in sys.modules else _LIBRARY_BYTES
-    return max(0, int(min(share * (limit - used), mark * limit - used - to_come))) // (
-        n_sharers or worker.state.nthreads
-    )
+    return worker_budget(share, limit, used + to_come, mark, to_come) // (n_sharers or worker.state.nthreads)
+
+
+def worker_budget(share: float, limit: int, used: int, mark: float | bool, to_come: int = 0) -> int:
+    """Return the bytes that all blocks and scratch on a worker may take.
+
+    Parameters
+    ----------
+    share : float, of the memory that is free
+    limit, used : int, bytes of the worker; to_come : int, those of used that libraries have yet to take
+    mark : float or False, share of the limit at which Dask begins to spill
+    """
+    return max(0, int(min(share * (limit - used + to_come), (mark or 1.0) * limit - used)))
 
 
 def _free_system_bytes() -> int:

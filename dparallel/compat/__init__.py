@@ -21,6 +21,8 @@ from dparallel.compat.actors import (
     write_board,
 )
 from dparallel.compat.clusters import (
+    ask_scheduler,
+    ask_workers,
     block_numbers,
     dataframe_argument,
     empty_like,
@@ -56,6 +58,8 @@ __all__ = [
     "ActorGone",
     "BoardGone",
     "actor_is_made",
+    "ask_scheduler",
+    "ask_workers",
     "block_numbers",
     "call_actor",
     "callback_support",

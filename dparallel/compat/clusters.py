@@ -43,6 +43,22 @@ def worker_threads(client, timeout_s):
     return client.sync(client.scheduler.ncores, workers=None, callback_timeout=timeout_s)
 
 
+def ask_workers(client, function, timeout_s):
+    """Call a function on every worker; return answer or exception by address.
+
+    Raises
+    ------
+    OSError
+        If one of them does not answer in time; TimeoutError is one. The public run waits for ever.
+    """
+    return client.sync(client._run, function, on_error="return", callback_timeout=timeout_s)
+
+
+def ask_scheduler(client, function, timeout_s):
+    """Call a function on the scheduler and return its answer; raises what it raises, and OSError as ask_workers."""
+    return client.sync(client._run_on_scheduler, function, callback_timeout=timeout_s)
+
+
 def gather_within(client, futures, timeout_s):
     """Fetch the results of finished futures.
 

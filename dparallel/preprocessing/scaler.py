@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from dparallel import kernels
@@ -132,6 +133,21 @@ class ParallelStandardScaler(OneToOneFeatureMixin, TransformerMixin, ParallelEst
         check_is_fitted(self)
         shift = self.mean_ if self.with_mean else None
         return self._rescale(X, _Rescale(shift, self.scale_, inverse=True))
+
+    def to_sklearn(self):
+        """Return a fitted sklearn.preprocessing.StandardScaler that scales the same, on data without dparallel.
+
+        Returns
+        -------
+        model : sklearn.preprocessing.StandardScaler
+        """
+        check_is_fitted(self)
+        model = StandardScaler(**self.get_params())
+        for name in ("n_samples_seen_", "mean_", "var_", "scale_", "n_features_in_", "feature_names_in_"):
+            if hasattr(self, name):
+                value = getattr(self, name)
+                setattr(model, name, value.copy() if isinstance(value, np.ndarray) else value)
+        return model
 
     def _rescale(self, X, rescale):
         columns = self.get_feature_names_out()

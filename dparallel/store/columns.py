@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dparallel.checkpoint import as_whole
 from dparallel.errors import StoreError
 from dparallel.store.optimizers import Optimizer, from_dict
 
@@ -106,7 +107,7 @@ class Columns:
         for name, column in columns.current.items():
             for slot, array in column.slots.items():
                 array[...] = as_range(name, arrays[f"slots/{slot}/{name}"], len(array))
-            columns.current[name] = column._replace(n_updates=int(n_updates[name]))
+            columns.current[name] = column._replace(n_updates=as_whole(n_updates[name]))
         return columns
 
     def _after(self, name: str, updates: list[np.ndarray]) -> Column:

@@ -6,6 +6,7 @@ import operator
 from collections.abc import Mapping
 from typing import Any
 
+from dparallel.checkpoint import as_whole
 from dparallel.errors import ConsistencyError, StoreError
 
 Step = tuple[int | str, int]
@@ -167,12 +168,21 @@ class Clocks:
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Clocks:
         """Return the clocks that `state` described."""
-        clocks = cls(state["staleness"], state["n_partitions"])
-        clocks._next.update((partition, clock) for partition, clock in state["next"])
-        clocks._handles.update((handle, clock) for handle, clock in state["handles"])
-        clocks._finished = frozenset(state["finished"])
+        staleness, n_partitions = state["staleness"], state["n_partitions"]
+        upcoming = {as_whole(partition): as_whole(clock) for partition, clock in state["next"]}
+        # before as much is allocated as that number asks for
+        if n_partitions is not None and (type(n_partitions) is not int or len(upcoming) != n_partitions):
+            raise ValueError("the clocks are not those of so many partitions")
+        clocks = cls(staleness, n_partitions)
+        for partition in upcoming:
+            clocks.check_partition(partition)
+        clocks._next.update(upcoming)
+        clocks._handles.update((_text(handle), as_whole(clock)) for handle, clock in state["handles"])
+        clocks._finished = frozenset(map(as_whole, state["finished"]))
+        if not clocks._finished <= clocks._next.keys():
+            raise ValueError("a partition is finished that is unknown")
         clocks._unfinished -= clocks._finished
-        clocks._gaps.update((key, tuple((low, high) for low, high in gaps)) for key, gaps in state["gaps"])
+        clocks._gaps.update((_counter(key), _as_gaps(gaps)) for key, gaps in state["gaps"])
         clocks._slowest = None
         return clocks
 
@@ -223,6 +233,20 @@ def _whole_number(name: str, given: Any, least: int) -> int | None:
     if number < least:
         raise StoreError(f"{name}={given!r} must be None or a whole number of at least {least}.")
     return number
+
+
+def _text(given: Any) -> str:
+    if not isinstance(given, str):
+        raise ValueError("the name of a handle is no text")
+    return given
+
+
+def _counter(given: Any) -> int | str:
+    return given if isinstance(given, str) else as_whole(given)
+
+
+def _as_gaps(given: Any) -> tuple[tuple[int, int], ...]:
+    return tuple((as_whole(low), as_whole(high, low + 1)) for low, high in given)
 
 
 def _lies_in(gaps: tuple[tuple[int, int], ...], clock: int) -> bool:

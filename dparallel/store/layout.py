@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from dparallel.checkpoint import LARGEST_WHOLE, as_whole
 from dparallel.errors import StoreError
 from dparallel.store.packed import Half, Picked
 from dparallel.store.rows import N_RANGES, Asked, Rows, SparseTable, as_keys, cut_keys, sorted_rows, summed
-
-LARGEST_WHOLE = 2**53  # beyond it float64 skips whole numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,8 +246,22 @@ class Layout:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Layout:
-        """Return the layout that as_dict described."""
-        return cls(tuple(document["names"]), tuple(map(tuple, document["shapes"])), tuple(map(tuple, document["cuts"])))
+        """Return the layout that as_dict described; a ValueError or TypeError if it described none."""
+        names, shapes, cuts = document["names"], document["shapes"], document["cuts"]
+        if not names or not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
+            raise ValueError("a layout needs the names of its arrays, each once")
+        layout = cls(
+            tuple(names),
+            tuple(tuple(as_whole(length, -1) for length in shape) for shape in shapes),
+            tuple(tuple(map(as_whole, row)) for row in cuts),
+        )
+        for name, (shape, row) in layout._rows.items():
+            size = N_RANGES if _is_table(shape) else math.prod(shape)
+            is_shape = min(shape[_is_table(shape) :], default=0) >= 0
+            rises = len(row) == layout.n_shards + 1 and list(row) == sorted(row)
+            if not (is_shape and rises and layout.n_shards and (row[0], row[-1]) == (0, size)):
+                raise ValueError(f"the shape and the cuts of {name!r} do not fit each other")
+        return layout
 
     def _row(self, name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         try:

@@ -122,9 +122,13 @@ class ParameterStore:
         Raises
         ------
         CheckpointError
-            If the file is none of those, or damaged.
+            If the file is none of those, or damaged, or holds NaN or infinity. It names the file.
         """
-        return cls.from_state(*files.read(path), replicas=replicas, checkpoint=checkpoint, place=place)
+        arrays, document = files.read(path)
+        with files.parsing(path):
+            files.require_finite(arrays)
+            layout, states = _checked_states(arrays, document)
+        return cls._of_states(layout, states, replicas, checkpoint, place)
 
     @classmethod
     def from_state(
@@ -137,11 +141,14 @@ class ParameterStore:
         place: Any = None,
     ) -> ParameterStore:
         """Return a store that goes on from what `state` returned; see `restore`."""
-        layout, states = unpack(arrays, document)
-        for state in states:
-            ParameterShard.from_state(*state)  # finds out here what does not fit, not on a worker
+        return cls._of_states(*_checked_states(arrays, document), replicas, checkpoint, place)
+
+    @classmethod
+    def _of_states(
+        cls, layout: Layout, states: list[State], replicas: int | str, path: Any, where: Any
+    ) -> ParameterStore:
         store = cls.__new__(cls)
-        store._open(lambda n_workers: (layout, states), replicas, checkpoint, place)
+        store._open(lambda n_workers: (layout, states), replicas, path, where)
         return store
 
     def _open(self, begin: Any, replicas: int | str, path: Any, where: Any) -> None:
@@ -288,6 +295,14 @@ def _optimizers(values: Mapping[str, Any], spec: Any, learning_rate: float | Non
     if spec.keys() != values.keys():
         raise StoreError(f"optimizer names {sorted(spec)}, and the store's arrays are {sorted(values)}.")
     return {name: make_optimizer(spec[name], learning_rate) for name in values}
+
+
+def _checked_states(arrays: Mapping[str, np.ndarray], document: Mapping[str, Any]) -> tuple[Layout, list[State]]:
+    """Unpack a store, and find out here what does not fit, not on a worker."""
+    layout, states = unpack(arrays, document)
+    for state in states:
+        ParameterShard.from_state(*state)
+    return layout, states
 
 
 def _count_shards(wanted: int | str, values: Mapping[str, np.ndarray], n_workers: int, has_tables: bool) -> int:

@@ -170,6 +170,13 @@ def distinct(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     return (keys, None) if n == len(keys) else (found[:n].copy(), places)
 
 
+def stored_keys(given: np.ndarray) -> np.ndarray:
+    """Return the keys that a state holds; a ValueError if they are none, or one comes twice."""
+    if given.dtype != np.int64 or given.ndim != 1 or distinct(given)[1] is not None:
+        raise ValueError(f"an array of {given.dtype} of shape {given.shape} holds no keys of a table, or one twice")
+    return given
+
+
 def summed(keys: np.ndarray, values: np.ndarray) -> Rows:
     """Return rows in which each key comes once: with the sum of its rows, in their order."""
     found, places = distinct(keys)

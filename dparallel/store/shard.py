@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dparallel.checkpoint import as_whole
 from dparallel.errors import CheckpointError, ConsistencyError
 from dparallel.store.columns import Column, Columns, as_range
 from dparallel.store.consistency import Clocks, Step, as_step
 from dparallel.store.optimizers import Optimizer
 from dparallel.store.packed import unpacked
 from dparallel.store.rows import SparseTable
-from dparallel.store.tables import Change, Previous, Tables, previous_of
+from dparallel.store.tables import Change, Previous, Tables, previous_of, read_previous
 from dparallel.store.updates import Snapshot, Update, pack_update, unpack_update
 
 
@@ -244,7 +245,7 @@ class ParameterShard:
             tables = Tables.from_state(arrays, document.get("tables", ()))
             shard._begin(Columns.from_state(arrays, document), tables, Clocks.from_state(document["clocks"]))
             shard._restore(arrays, document)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
+        except Exception as error:  # a document may hold anything
             raise CheckpointError(
                 f"The state holds no shard of a parameter store that this version of dparallel reads: {error!r}."
             ) from error
@@ -256,13 +257,13 @@ class ParameterShard:
             before = {name: as_range(name, arrays[f"previous/{name}"], n).copy() for name, n in lengths.items()}
             rows = {}
             for name, n_rows in document.get("previous_rows", ()):
-                rows[name] = Previous(arrays[f"previous_keys/{name}"].copy(), arrays[f"previous/{name}"].copy(), n_rows)
-            self._previous = _Commit(int(document["previous"]), before, rows)
+                rows[name] = read_previous(arrays, name, n_rows, self._tables.current[name])
+            self._previous = _Commit(as_whole(document["previous"]), before, rows)
         for described in document["pending"]:
             update = unpack_update(arrays, described)
-            self._pending[int(update.step[0])] = replace(update, values=self._checked(update.values))
-        self.version = int(document["version"])
-        self.staleness = {int(lag): int(count) for lag, count in document["staleness"]}
+            self._pending[as_whole(update.step[0])] = replace(update, values=self._checked(update.values))
+        self.version = as_whole(document["version"])
+        self.staleness = {as_whole(lag): as_whole(count) for lag, count in document["staleness"]}
 
     def _checked(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         if not self.has_tables:

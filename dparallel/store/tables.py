@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dparallel import kernels
+from dparallel.checkpoint import as_whole
 from dparallel.errors import StoreError
 from dparallel.store.optimizers import Add, Optimizer, from_dict
-from dparallel.store.rows import Rows, SparseTable, distinct, new_index, plain
+from dparallel.store.rows import Rows, SparseTable, distinct, new_index, plain, stored_keys
 
 LARGEST_TABLE = 2**31 - 1  # rows of one table on one shard; the index holds their numbers as int32
 
@@ -187,12 +188,17 @@ class Tables:
         specs = {name: SparseTable(**spec) for name, spec, _ in described}
         tables = cls(specs, {name: from_dict(optimizer) for name, _, optimizer in described})
         for name, empty in tables.current.items():
-            keys = np.asarray(arrays[f"keys/{name}"], np.int64)
+            keys = stored_keys(arrays[f"keys/{name}"])
+            values, shape = arrays[f"values/{name}"], (len(keys), specs[name].n_columns)
+            slots = {slot: arrays[f"slots/{slot}/{name}"] for slot in empty.slots}
+            counts = arrays[f"counts/{name}"] if len(empty.counts) else empty.counts
+            # before there is room for so many rows of a width that the document gives
+            _check_numbers(name, values, *slots.values(), shape=shape)
+            if len(empty.counts) and (counts.shape != shape[:1] or counts.dtype != np.int32):
+                raise ValueError(f"{name!r} has counts of {counts.dtype} of shape {counts.shape}")
             stored = _with_room(empty, len(keys))
-            counts = np.asarray(arrays[f"counts/{name}"]) if len(stored.counts) else stored.counts
-            slots = {slot: np.asarray(arrays[f"slots/{slot}/{name}"]) for slot in stored.slots}
             stored.keys[: len(keys)] = keys
-            _put(stored, slice(len(keys)), Numbers(np.asarray(arrays[f"values/{name}"]), slots, counts))
+            _put(stored, slice(len(keys)), Numbers(values, slots, counts))
             tables.current[name] = stored._replace(places=_index_of(keys, len(stored.keys)), n_rows=len(keys))
         return tables
 
@@ -263,6 +269,19 @@ class Tables:
         rows[new] = fresh
         _put(stored, rows, change.after)
         return stored._replace(n_rows=n_rows)
+
+
+def read_previous(arrays: Mapping[str, np.ndarray], name: str, n_rows: int, current: Stored) -> Previous:
+    """Return what a state holds of the commit before; a ValueError if it does not fit the rows that there are."""
+    keys, values = stored_keys(arrays[f"previous_keys/{name}"]), arrays[f"previous/{name}"]
+    _check_numbers(name, values, shape=(len(keys), current.values.shape[1]))
+    return Previous(keys.copy(), values.copy(), as_whole(n_rows, most=current.n_rows))
+
+
+def _check_numbers(name: str, *given: np.ndarray, shape: tuple[int, int]) -> None:
+    for array in given:
+        if array.shape != shape or array.dtype != np.float64:
+            raise ValueError(f"{name!r} has {array.dtype} of shape {array.shape}, not float64 of shape {shape}")
 
 
 def previous_of(changes: Mapping[str, Change], tables: Tables) -> dict[str, Previous]:

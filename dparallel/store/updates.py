@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from dparallel.checkpoint import as_whole
 from dparallel.store.consistency import Step, as_step
-from dparallel.store.rows import Rows
+from dparallel.store.rows import Rows, stored_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,5 +63,5 @@ def unpack_update(arrays: Mapping[str, np.ndarray], described: list[Any]) -> Upd
     values: dict[str, np.ndarray | Rows] = {}
     for name in names:
         given, keys = arrays[f"pending/{partition}/{name}"].copy(), arrays.get(f"pending_keys/{partition}/{name}")
-        values[name] = given if keys is None else Rows(keys.copy(), given)
-    return Update(as_step((partition, clock)), values, base)
+        values[name] = given if keys is None else Rows(stored_keys(keys).copy(), given)
+    return Update(as_step((partition, clock)), values, None if base is None else as_whole(base))

@@ -62,7 +62,7 @@ class Verdict:
     ----------
     reason : str, why to stop, as a sentence; None to go on
     converged : bool, whether that reason is a good end
-    control : given to the steps of the epochs that follow
+    control : None or a number, given to the steps of the epochs that follow
     objective, change : float or None, for the record of the epoch
     """
 
@@ -83,7 +83,7 @@ class Judge(Protocol):
         """Return what it remembers, as plain numbers, strings and lists, for a checkpoint."""
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Remember what state returned."""
+        """Remember what state returned; any exception where the given state, from a file, cannot be that."""
 
 
 class AsyncAlgorithm:

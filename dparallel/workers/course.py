@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from dparallel.checkpoint import as_finite
 from dparallel.errors import DataError
-from dparallel.records import RoundRecord
+from dparallel.records import RoundRecord, read_record
 from dparallel.workers.base import EpochReport, Judge, Verdict
 
 
@@ -21,7 +22,7 @@ class EpochEnd:
     ----------
     total : ndarray of shape (n_sums,), the row of the store's sums that this epoch added to, as it was at its end
     judge : dict, the judge's state after it
-    control : what the judge decided for the epochs that follow
+    control : None or a number, what the judge decided for the epochs that follow
     record : RoundRecord
     """
 
@@ -113,10 +114,30 @@ class Course:
         ]
         return {"n_steps": self.n_steps, "ends": ends}
 
-    def restore(self, document: Mapping[str, Any]) -> None:
-        """Go on where a document ended."""
-        self.ends = [
-            EpochEnd(np.array(end["total"]), end["judge"], end["control"], RoundRecord(**end["record"]))
-            for end in document["ends"]
-        ]
-        self._judge.restore(self.ends[-1].judge if self.ends else self._at_start)
+    def restore(self, document: Mapping[str, Any], n_sums: int) -> None:
+        """Go on where a document ended.
+
+        Parameters
+        ----------
+        document : as from `document`
+        n_sums : int, length of the row of sums
+
+        Raises
+        ------
+        Exception
+            If it is none; nothing has changed then but the judge.
+        """
+        ends = [_as_end(described, n_sums) for described in document["ends"]]
+        for end in ends:  # each may be gone back to
+            self._judge.restore(end.judge)
+        self.ends = ends
+
+
+def _as_end(described: Mapping[str, Any], n_sums: int) -> EpochEnd:
+    total = np.array([as_finite(number) for number in described["total"]], np.float64)
+    if total.shape != (n_sums,):
+        raise ValueError(f"an epoch has sums of shape {total.shape}, not ({n_sums},)")
+    control = described["control"]
+    if control is not None:
+        as_finite(control)
+    return EpochEnd(total, dict(described["judge"]), control, read_record(RoundRecord, described["record"]))

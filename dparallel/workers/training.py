@@ -21,6 +21,7 @@ from dparallel.rounds.cluster import ClusterRounds
 from dparallel.rounds.local import LocalRounds
 from dparallel.store.optimizers import Add
 from dparallel.store.parameter_store import ParameterStore
+from dparallel.store.states import check_store
 from dparallel.workers.base import AsyncAlgorithm, Outcome, Verdict
 from dparallel.workers.cluster import WorkerLanes
 from dparallel.workers.course import Course
@@ -111,10 +112,7 @@ class Training:
         return f" The next fit with checkpoint={str(self.saving.path)!r} goes on from the last epoch saved there."
 
     def _run(self) -> Outcome:
-        self.saving.read(self.n_steps, len(self.rows))
-        if self.saving.course is not None:
-            self.course.restore(self.saving.course)
-        with self._open_store() as store:
+        with self._open_store(self._read()) as store:
             plans = Plans(self.token, self.algorithm, store.handle(), self.staleness, self.n_steps, self.rows)
             lanes = _open_lanes(self.rounds, plans)
             try:
@@ -125,17 +123,48 @@ class Training:
         self.saving.remove()
         return outcome
 
-    def _open_store(self) -> ParameterStore:
+    def _read(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+        """Go to where the file says, and return the state of the store that it holds; None where there is none."""
+        found = self.saving.read(self.n_steps, len(self.rows))
+        if found is None:
+            return None
+        arrays, document = found
+        with self.saving.parsing():
+            self.course.restore(document["course"], self.algorithm.n_sums)
+            check_store(
+                arrays,
+                document["store"],
+                self._initial(),
+                self._optimizers(),
+                staleness=self.staleness,
+                n_partitions=len(self.rows),
+                clock=self.course.epoch * self.n_steps,
+                n_ahead=0 if self.staleness is not None else self.n_steps,
+            )
+        return arrays, document["store"]
+
+    def _initial(self) -> dict[str, np.ndarray]:
+        return {**self.algorithm.initial(), SUMS: np.zeros((2, self.algorithm.n_sums))}
+
+    def _optimizers(self) -> dict[str, Any]:
+        return {**self.algorithm.optimizers(), SUMS: Add()}
+
+    def _open_store(self, state: tuple[dict[str, np.ndarray], dict[str, Any]] | None) -> ParameterStore:
         options = {"place": self.rounds.place, "replicas": dask.config.get("dparallel.store.replicas", "auto")}
-        if self.saving.store is not None:
-            return ParameterStore.from_state(*self.saving.store, **options)
+        if state is not None:
+            return ParameterStore.from_state(*state, **options)
         return ParameterStore(
-            {**self.algorithm.initial(), SUMS: np.zeros((2, self.algorithm.n_sums))},
-            optimizer={**self.algorithm.optimizers(), SUMS: Add()},
+            self._initial(),
+            optimizer=self._optimizers(),
             staleness=self.staleness,
             n_partitions=len(self.rows),
             **options,
         )
+
+    def _state(self, store: ParameterStore) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """What goes to the file."""
+        arrays, document = store.state()
+        return arrays, {"store": document, "course": self.course.document()}
 
     def _run_epochs(self, store: ParameterStore, lanes: ThreadLanes | WorkerLanes) -> Outcome:
         parameters = self._pull(store)[0]
@@ -154,7 +183,7 @@ class Training:
             moved = self._bytes(lanes.n_steps - steps_before, parameters)
             verdict = self.course.finish(sums, parameters, scores, perf_counter() - started, moved)
             verdict = self._tell(verdict, parameters)
-            self.saving.write(store, self.course)
+            self.saving.write(functools.partial(self._state, store))
         reason = verdict.reason or f"Stopped at the limit of {self.max_epochs} epochs."
         self.audience.stop(reason, parameters)
         return Outcome(

@@ -78,6 +78,10 @@ class LocalSGDClassifier(LinearClassifier, LocalLinear):
         epoch to begin with, but 1 to 10 ms of work in this process and 20 to 100 ms on a cluster, as shapes let expect;
         twice as long where the replicas had mostly gone the same way, up to an epoch; half as long where they had
         pulled against each other, or an epoch brought no improvement. ``history_`` tells what was chosen.
+    checkpoint : str, path or None, default=None
+        File that fit writes its state to between epochs (dparallel.checkpoint-every in Dask's config, 1 s), and from
+        which the next fit on the same data goes on, to the same bits, if one was broken off. It is removed at the end.
+        Not with sync_every=None.
 
     Attributes
     ----------
@@ -147,6 +151,7 @@ class LocalSGDClassifier(LinearClassifier, LocalLinear):
         optimizer="sgd",
         batch_size="auto",
         sync_every="auto",
+        checkpoint=None,
     ):
         self.loss = loss
         self.penalty = penalty
@@ -172,3 +177,4 @@ class LocalSGDClassifier(LinearClassifier, LocalLinear):
         self.optimizer = optimizer
         self.batch_size = batch_size
         self.sync_every = sync_every
+        self.checkpoint = checkpoint

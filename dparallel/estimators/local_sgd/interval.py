@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from dparallel.checkpoint import as_whole
 from dparallel.estimators.local_sgd.replica import Totals, squared_length
 
 _LEAST_SHARE = 8  # how much shorter than at the start an interval may become: shorter ones mostly wait for the network
@@ -39,6 +41,11 @@ class Interval:
         if self.adaptive:
             self.length = min(self.length, self.per_epoch)
         self._least = max(1, self.length // _LEAST_SHARE)
+
+    def restore(self, length: Any) -> None:
+        """Go on with a length from a file; a ValueError if it never had that."""
+        longest = max(self.length, self.per_epoch) if self.adaptive else self.length
+        self.length = as_whole(length, self._least if self.adaptive else self.length, longest)
 
     @property
     def n_epochs(self) -> int:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
+from dparallel.checkpoint import as_whole
 from dparallel.estimators.local_sgd.interval import Interval, drift_of
 from dparallel.estimators.local_sgd.replica import Leg, RunAlone, RunLeg, Totals
 from dparallel.estimators.sgd.algorithm import LinearSGD, overflow
 from dparallel.estimators.sgd.settling import longest_epoch
-from dparallel.records import Audience, Listener, RoundRecord
+from dparallel.records import Audience, Listener, RoundRecord, read_record
 from dparallel.rounds import Rounds
 from dparallel.store.columns import Columns
 from dparallel.workers.base import EpochReport, Outcome, Verdict
+from dparallel.workers.saving import Saving
 from dparallel.workers.training import score_shards
 
 
@@ -50,6 +53,7 @@ class Training:
     sync_every : int, "auto" or None, see LocalSGDClassifier
     max_epochs : int
     listeners : objects with the methods of records.Listener; the state that they get is the dict of parameters
+    saving : Saving, of the file to go on from and to write
     """
 
     def __init__(
@@ -59,12 +63,14 @@ class Training:
         sync_every: int | str | None,
         max_epochs: int,
         listeners: Sequence[Listener],
+        saving: Saving,
     ):
         self.rounds = rounds
         self.algorithm = algorithm
         self.sync_every = sync_every
         self.max_epochs = max_epochs
         self.audience = Audience(listeners)
+        self.saving = saving
         self.token = uuid.uuid4().hex
         self.per_epoch = int(longest_epoch(rounds, algorithm.pace))
         self.interval = Interval(algorithm.pace.push_every, self.per_epoch, adaptive=isinstance(sync_every, str))
@@ -76,8 +82,19 @@ class Training:
         self.n_epochs = self.n_averages = 0
 
     def run(self) -> Outcome:
-        """Train until the judge or a listener ends it, or max_epochs have been run."""
+        """Train until the judge or a listener ends it, or max_epochs have been run.
+
+        Raises
+        ------
+        CheckpointError
+            If the file to go on from is damaged, or another training's.
+        """
+        found = self.saving.read(self.per_epoch, self.rounds.n_shards)
         verdict = Verdict()
+        if found is not None:
+            with self.saving.parsing():
+                self._restore(*found)
+            verdict = Verdict(control=self.judge.factor)
         self.audience.start(self.parameters)
         while verdict.reason is None and self.n_epochs < self.max_epochs:
             self.audience.start_round(self.n_epochs + 1, self.parameters)
@@ -85,6 +102,8 @@ class Training:
             asked = self.audience.end_round(self.history[-1], self.parameters)
             if verdict.reason is None and asked is not None:
                 verdict = Verdict(asked)
+            self.saving.write(self._state)
+        self.saving.remove()
         reason = verdict.reason or f"Stopped at the limit of {self.max_epochs} epochs."
         self.audience.stop(reason, self.parameters)
         return Outcome(
@@ -101,6 +120,35 @@ class Training:
     def parameters(self) -> dict[str, np.ndarray]:
         """The parameters now, by name."""
         return {name: column.values.reshape(self._shapes[name]) for name, column in self._columns.current.items()}
+
+    def _state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """What goes to the file between two epochs."""
+        arrays, document = self._columns.state()
+        course = {
+            "n_epochs": self.n_epochs,
+            "n_averages": self.n_averages,
+            "interval": self.interval.length,
+            "judge": self.judge.state(),
+            "history": [record.as_dict() for record in self.history],
+        }
+        return arrays, {"columns": document, "course": course}
+
+    def _restore(self, arrays: Mapping[str, np.ndarray], document: Mapping[str, Any]) -> None:
+        """Go to where a file says; any exception where it cannot be this training's."""
+        columns, course = Columns.from_state(arrays, document["columns"]), document["course"]
+        lengths = {name: column.values.size for name, column in columns.current.items()}
+        if lengths != {name: column.values.size for name, column in self._columns.current.items()}:
+            raise ValueError(f"it holds numbers of {lengths}, not what this fit learns")
+        if columns.optimizers != self._columns.optimizers:
+            raise ValueError("it was written with other optimizers")
+        history = [read_record(AveragingRecord, described) for described in course["history"]]
+        n_epochs = as_whole(course["n_epochs"], 1)
+        if not history or history[-1].round != n_epochs:
+            raise ValueError(f"its history does not end with its epoch {n_epochs}")
+        self.interval.restore(course["interval"])
+        self.judge.restore(course["judge"])
+        self.n_epochs, self.n_averages = n_epochs, as_whole(course["n_averages"], 1)
+        self._columns, self.history = columns, list(history)
 
     def _run_alone(self) -> Verdict:
         """Train each shard to its own end, and average once."""

@@ -8,7 +8,6 @@ from typing import Any
 from dparallel.estimators.sgd.algorithm import LinearSGD
 from dparallel.estimators.sgd.linear import SGDLinear
 from dparallel.estimators.sgd.parameters import check_asynchronous
-from dparallel.estimators.sgd.settling import seed_of
 from dparallel.rounds import Partitioning, Rounds
 from dparallel.workers import Outcome, partitions_in, train
 
@@ -53,11 +52,6 @@ class AsyncLinear(SGDLinear):
             checkpoint=None if plain is None else self.checkpoint,
             fingerprint=plain,
         )
-
-    def _seed(self, plain: dict[str, Any]) -> int:
-        if self.random_state is None and self.checkpoint is not None:
-            return seed_of(plain)  # a fit that is resumed must hold out the rows that it held out before
-        return super()._seed(plain)
 
     def _publish(self, outcome: Outcome, *rest: Any) -> None:
         super()._publish(outcome, *rest)

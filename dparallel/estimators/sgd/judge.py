@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dparallel.checkpoint import as_finite, as_whole
 from dparallel.workers.base import EpochReport, Verdict
 
 _LEAST_RATE = 1e-6  # scikit-learn's limit for "adaptive", and its factor
@@ -80,6 +81,9 @@ class EpochJudge:
         return {"best": best, "n_idle": self.n_idle, "factor": self.factor}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Remember what state returned."""
-        self.best = np.inf if state["best"] is None else state["best"]
-        self.n_idle, self.factor = state["n_idle"], state["factor"]
+        """Remember what state returned; a ValueError if it cannot have been that."""
+        best, n_idle, factor = state["best"], as_whole(state["n_idle"]), as_finite(state["factor"])
+        if not 0 < factor <= 1:
+            raise ValueError(f"steps cannot be {factor} times as long as at the start")
+        self.best = np.inf if best is None else as_finite(best)
+        self.n_idle, self.factor = n_idle, factor

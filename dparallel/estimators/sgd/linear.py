@@ -22,6 +22,7 @@ from dparallel.estimators.sgd.settling import (
     begin,
     fingerprint,
     longest_epoch,
+    seed_of,
     settle,
 )
 from dparallel.estimators.sgd.survey import Survey, survey
@@ -114,6 +115,8 @@ class SGDLinear(CallbackSupport, ParallelEstimator):
         return self
 
     def _seed(self, plain: dict[str, Any]) -> int:
+        if self.random_state is None and self.checkpoint is not None:
+            return seed_of(plain)  # a fit that is resumed must hold out the rows that it held out before
         return int(check_random_state(self.random_state).randint(0, 2**62, dtype=np.int64))
 
     def _attributes(self, found: tuple[np.ndarray, np.ndarray], dtype: Any) -> dict[str, np.ndarray]:

@@ -84,6 +84,11 @@ def check_asynchronous(model: Any) -> None:
     check_number_or_auto(model, "push_every", Integral, 1)
     if model.staleness is not None:
         check_number(model, "staleness", Integral, 0)
+    check_checkpoint(model)
+
+
+def check_checkpoint(model: Any) -> None:
+    """Refuse a checkpoint that is neither None nor a path."""
     if model.checkpoint is not None and not isinstance(model.checkpoint, (str, os.PathLike)):
         raise TypeError(f"checkpoint was given {model.checkpoint!r}. It must be the path of a file, or None.")
 
