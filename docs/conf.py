@@ -39,6 +39,7 @@ PAGES = (
     "store",
     "mapreduce",
     "rounds",
+    "observe",
     "reliability",
     "from_the_lecture",
 )
@@ -64,6 +65,7 @@ READING_ORDER = (
     "search_on_dask",
     "parameter_store_softmax",
     "matrix_factorisation",
+    "seeing_a_fit",
     "word_count",
     "own_algorithm",
 )

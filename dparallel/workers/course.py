@@ -10,7 +10,7 @@ import numpy as np
 
 from dparallel.errors import DataError
 from dparallel.records import RoundRecord
-from dparallel.workers.base import EpochReport, Judge, Verdict
+from dparallel.workers.base import EpochRecord, EpochReport, Judge, Verdict, Work
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,7 @@ class Course:
         sums: np.ndarray,
         parameters: dict[str, np.ndarray],
         scores: np.ndarray | None,
-        seconds: float,
-        bytes_moved: int,
+        work: Work,
     ) -> Verdict:
         """Finish the epoch that runs and have it judged.
 
@@ -79,7 +78,7 @@ class Course:
         ----------
         sums : ndarray of shape (2, n_sums), as on the store: epochs of even and of odd number have added to a row each
         parameters, scores : see EpochReport
-        seconds, bytes_moved : for the record
+        work : Work, for the record
 
         Raises
         ------
@@ -96,7 +95,7 @@ class Course:
                     "Scaling the input data with ParallelStandardScaler or a smaller learning rate might help."
                 )
         verdict = self._judge.judge(EpochReport(epoch, total - before, parameters, scores))
-        record = RoundRecord(epoch + 1, verdict.objective, verdict.change, seconds, bytes_moved)
+        record = EpochRecord(epoch + 1, verdict.objective, verdict.change, **asdict(work))
         self.ends.append(EpochEnd(total.copy(), self._judge.state(), verdict.control, record))
         return verdict
 
@@ -116,7 +115,7 @@ class Course:
     def restore(self, document: Mapping[str, Any]) -> None:
         """Go on where a document ended."""
         self.ends = [
-            EpochEnd(np.array(end["total"]), end["judge"], end["control"], RoundRecord(**end["record"]))
+            EpochEnd(np.array(end["total"]), end["judge"], end["control"], EpochRecord(**end["record"]))
             for end in document["ends"]
         ]
         self._judge.restore(self.ends[-1].judge if self.ends else self._at_start)
