@@ -62,6 +62,7 @@ READING_ORDER = (
     "save_and_serve",
     "parameter_store_softmax",
     "matrix_factorisation",
+    "seeing_a_fit",
     "word_count",
     "own_algorithm",
     "own_estimator",

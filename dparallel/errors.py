@@ -106,6 +106,14 @@ class StoreWarning(UserWarning):
     """The store runs with less protection than asked for, for instance without a second copy."""
 
 
+class MissingExtraError(DparallelError, ImportError):
+    """An optional package is needed for this and not installed; the message says how to install it."""
+
+
+class ShowWarning(UserWarning):
+    """A fit cannot be shown as asked for, as where the scheduler serves no dashboard; it runs all the same."""
+
+
 class StreamingWarning(UserWarning):
     """The data do not fit into the memory share and are read again in every round."""
 

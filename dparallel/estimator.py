@@ -7,12 +7,14 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from dparallel import compat
 from dparallel.blocks import outputs
 from dparallel.blocks.dask_arrays import is_dask
 from dparallel.blocks.gate import admit, to_blocks
+from dparallel.observe.repr import fit_block
 
 
-class ParallelEstimator(BaseEstimator):
+class ParallelEstimator(compat.ShowsMoreHtml, BaseEstimator):
     """Base of all estimators. scikit-learn's mixins go to its left.
 
     A fitted attribute that is a Dask collection, such as ``labels_`` after a fit on Dask data, is left out of pickles,
@@ -82,6 +84,9 @@ class ParallelEstimator(BaseEstimator):
         return {
             name: value for name, value in super().__getstate__().items() if not (name.endswith("_") and is_dask(value))
         }
+
+    def _more_html(self):
+        return fit_block(self)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol, TypeVar
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from dparallel.checkpoint import as_finite
 
@@ -22,13 +23,18 @@ class RoundRecord:
     change : float or None, how far the state moved, in the units of the algorithm's tolerance
     seconds : float, from sending the state to having the new one
     bytes_moved : int, state sent plus partial results received; 0 where nothing left the process
+    seconds_by_worker : dict of str to float, how long each worker computed: its slowest thread. By address, or "thread
+        0", ... in this process; empty where nobody measured. Two records that differ here only are equal.
     """
+
+    unit: ClassVar[str] = "round"  # what a record counts, for those who show it
 
     round: int
     objective: float | None
     change: float | None
     seconds: float
     bytes_moved: int
+    seconds_by_worker: dict[str, float] = field(default_factory=dict, kw_only=True, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as a dict of plain numbers, for JSON or a DataFrame."""
@@ -44,10 +50,19 @@ def read_record(kind: type[Record], described: Mapping[str, Any]) -> Record:
     described : dict; objective and change may be None
     """
     numbers = dict(described)
+    by_worker = {str(worker): as_finite(seconds) for worker, seconds in numbers.pop("seconds_by_worker", {}).items()}
     for name, given in numbers.items():
         if given is not None or name not in ("objective", "change"):
             as_finite(given)
-    return kind(**numbers)
+    return kind(**numbers, seconds_by_worker=by_worker)
+
+
+def add_seconds(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Add up what each worker took, over rounds that followed each other."""
+    total: Counter[str] = Counter()
+    for part in parts:
+        total.update(part)
+    return dict(total)
 
 
 class Listener(Protocol):
@@ -66,6 +81,14 @@ class Listener(Protocol):
         """Called once after the last round, with the reason in words; not called when the fit fails."""
 
 
+@runtime_checkable
+class StoreListener(Protocol):
+    """A listener that also looks at the parameter store of a fit that has one."""
+
+    def on_store(self, stats: Callable[[], Any]) -> None:
+        """Called before on_start with a function that returns StoreStats, in any thread, until the fit has ended."""
+
+
 class Audience:
     """Those who listen to one fit, told together.
 
@@ -76,6 +99,12 @@ class Audience:
 
     def __init__(self, listeners: Sequence[Listener]):
         self._listeners = tuple(listeners)
+
+    def show_store(self, stats: Callable[[], Any]) -> None:
+        """Tell those who look at it of the fit's parameter store."""
+        for listener in self._listeners:
+            if isinstance(listener, StoreListener):
+                listener.on_store(stats)
 
     def start(self, state: Any) -> None:
         """Tell that the fit starts."""

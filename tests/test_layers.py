@@ -34,6 +34,7 @@ LEVELS = [
     ["model_selection"],
     ["estimators", "preprocessing"],
     ["store"],  # the __init__.py of store/
+    ["plot"],
     [""],  # and of the package itself
 ]
 FOREIGN = ("sklearn", "dask", "distributed", "numba", "llvmlite")

@@ -40,8 +40,9 @@ def test_oldest_pins_are_the_lowest_versions_allowed():
 def test_every_third_party_import_of_the_package_is_declared():
     declared = {"sklearn" if name == "scikit-learn" else name for name in lowest_versions(PROJECT["dependencies"])}
     # llvmlite comes with numba, and what is optional is only imported where it is asked for
-    # cloudpickle and fsspec with dask
-    declared |= {"cloudpickle", "fsspec", "llvmlite", "pandas", "pyarrow", "matplotlib", "rich", "dparallel"}
+    # cloudpickle, fsspec and tornado come with dask and distributed, IPython with a notebook
+    declared |= {"cloudpickle", "fsspec", "tornado", "llvmlite", "pandas", "pyarrow", "matplotlib", "rich", "dparallel"}
+    declared |= {"IPython", "bokeh"}
     imported = set()
     for path in (ROOT / "dparallel").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

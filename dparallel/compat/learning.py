@@ -36,6 +36,52 @@ def callback_support():
     return CallbackSupportMixin, with_callbacks
 
 
+def open_door(take):
+    """Let callbacks that were pickled into other processes of this machine talk to a function here.
+
+    Returns
+    -------
+    door : what they need to know, picklable
+    """
+    from sklearn.callback._transport import open_listener
+
+    return open_listener(take)
+
+
+def knock(door, message):
+    """Pass a message on to the function behind a door, at once where that is in this process.
+
+    Raises
+    ------
+    OSError, EOFError
+        If it cannot be reached.
+    """
+    from sklearn.callback._transport import send
+
+    send(door, message)
+
+
+def close_door(door):
+    """Undo open_door."""
+    from sklearn.callback._transport import close_listener
+
+    close_listener(door)
+
+
+class ShowsMoreHtml:
+    """Mixin to the left of BaseEstimator: what scikit-learn shows of an estimator in HTML, and more below it."""
+
+    def _html_repr(self):
+        # BaseEstimator's _repr_html_ and _repr_mimebundle_ both call this
+        from sklearn.utils import estimator_html_repr
+
+        return estimator_html_repr(self) + self._more_html()
+
+    def _more_html(self):
+        """Return HTML."""
+        raise NotImplementedError
+
+
 def start_callbacks(estimator, n_subtasks):
     """Open the context of an estimator's callbacks when fit begins; None when it has none or scikit-learn is older."""
     if not hasattr(estimator, "_init_callback_context"):

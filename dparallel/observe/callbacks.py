@@ -8,7 +8,7 @@ from typing import Any
 from dparallel import compat
 from dparallel.records import RoundRecord
 
-CallbackSupport, with_callbacks = compat.callback_support()
+CallbackSupport, managed_by_callbacks = compat.callback_support()
 
 
 class FitCallbacks:
@@ -16,7 +16,7 @@ class FitCallbacks:
 
     Parameters
     ----------
-    estimator : estimator whose fit is decorated by with_callbacks
+    estimator : estimator whose fit is decorated by `fits.observed`
     X, y, sample_weight : as given to fit; callbacks that score get them as they are, so Dask data stay lazy
     n_starts : int; max_rounds : int, of each start, or None where nobody knows
     """
@@ -76,10 +76,12 @@ class RoundCallbacks:
         self._fit._begin(self._round, lambda: self._publish(state))
 
     def on_round(self, record: RoundRecord, state: Any) -> bool:
-        """End a round's task; true when a callback asks to stop."""
+        """End a round's task, whose context then has the record; true when a callback asks to stop."""
+        self._round.record = record
         return self._fit._end(self._round, lambda: self._publish(state))
 
     def on_stop(self, reason: str, state: Any) -> None:
-        """End the start's task."""
+        """End the start's task, whose context then has the reason."""
+        self._task.stop_reason = reason
         if self._fit._nested:
             self._fit._end(self._task, lambda: self._publish(state))

@@ -20,11 +20,14 @@ from dparallel.blocks.dask_arrays import is_dask, is_partitioned
 from dparallel.blocks.matrix import joined
 from dparallel.blocks.reducing import reduce_rows
 from dparallel.errors import DataError, DataKindError
+from dparallel.observe.callbacks import CallbackSupport
+from dparallel.observe.fits import observed_as_one
 
 
-class _EncodesBlocks(BaseEstimator):
+class _EncodesBlocks(CallbackSupport, BaseEstimator):
     """Mixin to the left of an encoder of scikit-learn's."""
 
+    @observed_as_one
     def fit(self, X, y=None):
         """Find the categories of every column, in one pass; its distinct values come to the client.
 

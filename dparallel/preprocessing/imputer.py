@@ -12,12 +12,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from dparallel.errors import DataError, warn
 from dparallel.estimator import ParallelEstimator
+from dparallel.observe.callbacks import CallbackSupport
+from dparallel.observe.fits import observed_as_one
 from dparallel.rounds import open_rounds
 
 _STRATEGIES = ("mean", "median", "most_frequent", "constant")
 
 
-class ParallelSimpleImputer(TransformerMixin, ParallelEstimator):
+class ParallelSimpleImputer(CallbackSupport, TransformerMixin, ParallelEstimator):
     """Fill in missing numbers by a statistic of their column, in one round over the data.
 
     For the mean two numbers per column come back from each shard; for the median and the most frequent value the
@@ -77,6 +79,7 @@ class ParallelSimpleImputer(TransformerMixin, ParallelEstimator):
         self.add_indicator = add_indicator
         self.keep_empty_features = keep_empty_features
 
+    @observed_as_one
     def fit(self, X, y=None):
         """Find what to fill in.
 

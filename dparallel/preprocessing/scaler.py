@@ -14,6 +14,8 @@ from dparallel import kernels
 from dparallel.errors import DataError
 from dparallel.estimator import ParallelEstimator
 from dparallel.moments import Moments, measure_shard
+from dparallel.observe.callbacks import CallbackSupport
+from dparallel.observe.fits import observed_as_one
 from dparallel.rounds import open_rounds
 
 _NOT_CENTRED = (
@@ -21,7 +23,7 @@ _NOT_CENTRED = (
 )
 
 
-class ParallelStandardScaler(OneToOneFeatureMixin, TransformerMixin, ParallelEstimator):
+class ParallelStandardScaler(CallbackSupport, OneToOneFeatureMixin, TransformerMixin, ParallelEstimator):
     """Subtract each column's mean and divide by its standard deviation, in one round over the data.
 
     Two numbers per column and a count come back from each shard; rows stay where they are. A Dask collection is
@@ -74,6 +76,7 @@ class ParallelStandardScaler(OneToOneFeatureMixin, TransformerMixin, ParallelEst
         self.with_mean = with_mean
         self.with_std = with_std
 
+    @observed_as_one
     def fit(self, X, y=None, sample_weight=None):
         """Find mean and standard deviation of every column.
 

@@ -27,6 +27,7 @@ class Rounds(ABC):
     place : Local or Cluster
     bytes_moved : int, state and partial results of the last round that crossed the network
     seconds : float, length of the last round
+    seconds_by_worker : dict of str to float, how long each worker computed in the last round: its slowest shard
     """
 
     is_local: bool
@@ -36,6 +37,7 @@ class Rounds(ABC):
         self.blocks = blocks
         self.bytes_moved = 0
         self.seconds = 0.0
+        self.seconds_by_worker: dict[str, float] = {}
 
     @property
     @abstractmethod

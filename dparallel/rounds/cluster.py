@@ -117,9 +117,11 @@ class ClusterRounds(Rounds):
             while combine is not None and len(parts) > FAN_IN:
                 parts = self._submit_combines(tasks.pack(combine), parts)
             self.watch.look()
-            found = self.watch.gather(parts)
+            timed = self.watch.gather(parts)
         finally:
             self._release()
+        found = [one.part for one in timed]
+        self.seconds_by_worker = tasks.slowest(one.seconds for one in timed)
         self.bytes_moved = sent + sum(sizeof(part) for part in found)
         if self.n_rows is None:
             self.holding.count_rows()
@@ -133,7 +135,7 @@ class ClusterRounds(Rounds):
             given = self._submit("state", 0, tasks.hold, payload, worker=shards[0].worker)
             copies = len({shard.worker for shard in shards})
         parts = [
-            self._submit("partial", i, tasks.run_partial, shard.future, offset, given, worker=shard.worker)
+            self._submit("partial", i, tasks.run_timed, shard.future, offset, given, worker=shard.worker)
             for i, (shard, offset) in enumerate(zip(shards, self.holding.offsets(), strict=True))
         ]
         return parts, copies * len(payload)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
 from typing import Any
 
 import dask.threaded
@@ -56,9 +57,10 @@ class LocalRounds(Rounds):
         return functools.reduce(combine, self._collect(partial, state))
 
     def _collect(self, partial: Partial, state: Any) -> list[Any]:
-        parts = run_threads([functools.partial(partial, shard, state) for shard in self.shards], self.pool)
+        timed = run_threads([functools.partial(_run_timed, partial, shard, state) for shard in self.shards], self.pool)
         self._set_offsets()
-        return parts
+        self.seconds_by_worker = {f"thread {i}": seconds for i, (_, seconds) in enumerate(timed)}
+        return [part for part, _ in timed]
 
     def _set_offsets(self) -> None:
         offset: int | None = 0
@@ -70,6 +72,12 @@ class LocalRounds(Rounds):
         if self.pool is not None:
             self.pool.shutdown(wait=True, cancel_futures=True)
         self.shards = []
+
+
+def _run_timed(partial: Partial, shard: Shard, state: Any) -> tuple[Any, float]:
+    started = perf_counter()
+    part = partial(shard, state)
+    return part, perf_counter() - started
 
 
 def load_here(blocks: Blocks, n_threads: int, scratch_bytes_per_row: int) -> list[Shard]:

@@ -101,7 +101,12 @@ def iterate(
         total = rounds.reduce(algorithm.partial, algorithm.combine, state)
         old, state = state, algorithm.update(state, total)
         record = RoundRecord(
-            number, algorithm.objective(state), algorithm.change(state), rounds.seconds, rounds.bytes_moved
+            number,
+            algorithm.objective(state),
+            algorithm.change(state),
+            rounds.seconds,
+            rounds.bytes_moved,
+            seconds_by_worker=rounds.seconds_by_worker,
         )
         history.append(record)
         asked = audience.end_round(record, state)

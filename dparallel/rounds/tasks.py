@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
+
+from dask.sizeof import sizeof
 
 from dparallel.blocks.block import Block
 from dparallel.blocks.loading import ShardPlan
 from dparallel.blocks.shards import Shard
+from dparallel.compat import worker_of_this_task
 
 
 def pack(thing: Any) -> bytes:
@@ -61,6 +67,41 @@ def run_partial(shard: Shard, offset: int | None, payload: bytes) -> Any:
     return partial(shard, state)
 
 
-def run_combine(payload: bytes, *parts: Any) -> Any:
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A part of a round's total, and how long the workers took for it.
+
+    Parameters
+    ----------
+    part : Any
+    seconds : dict of address of a worker to float, how long it computed: its slowest shard
+    """
+
+    part: Any
+    seconds: dict[str, float]
+
+    def __sizeof__(self) -> int:
+        return int(sizeof(self.part)) + 100 * len(self.seconds)  # by which Dask knows what a result weighs
+
+
+def run_timed(shard: Shard, offset: int | None, payload: bytes) -> Timed:
+    """Run one partial on one shard, and say who took how long."""
+    started = perf_counter()
+    part = run_partial(shard, offset, payload)
+    worker = worker_of_this_task()
+    return Timed(part, {} if worker is None else {worker.address: perf_counter() - started})
+
+
+def run_combine(payload: bytes, *parts: Timed) -> Timed:
     """Combine parts in order."""
-    return functools.reduce(unpack(payload), parts)
+    total = functools.reduce(unpack(payload), [timed.part for timed in parts])
+    return Timed(total, slowest(timed.seconds for timed in parts))
+
+
+def slowest(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The longest that each worker took for one of several shards of a round."""
+    found: dict[str, float] = {}
+    for part in parts:
+        for worker, seconds in part.items():
+            found[worker] = max(seconds, found.get(worker, 0.0))
+    return found

@@ -239,6 +239,12 @@ class ParameterStore:
             return StoreStats(**self._transport.statistics())
         return self._on_loop(collect(self._supervisor), START_S)
 
+    @property
+    def n_failovers(self) -> int:
+        """How often another copy, or a snapshot, has taken over a shard; known here, so that asking costs nothing."""
+        supervisor = self._supervisor
+        return 0 if supervisor is None else supervisor.failovers + supervisor.restores
+
     def progress(self) -> dict[int, int]:
         """Return the clock of each partition's next step."""
         return self.handle().progress()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -34,6 +34,37 @@ class StepInfo:
     n_steps: int
     share: float
     control: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What an epoch took, for its record; see EpochRecord."""
+
+    seconds: float
+    bytes_moved: int
+    n_updates: int = 0
+    n_failovers: int = 0
+    seconds_by_worker: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRecord(RoundRecord):
+    """What was done in an epoch of asynchronous training.
+
+    Parameters
+    ----------
+    round : int, number of the epoch, counted from 1
+    objective, change : float or None, as the judge has them
+    seconds : float; bytes_moved : int, parameters and updates that steps pulled and pushed
+    n_updates : int, steps that were computed meanwhile, those that run ahead of the epoch included
+    n_failovers : int, times that another copy, or a snapshot, took over a shard of the store
+    seconds_by_worker : dict of str to float, how long each worker computed steps, per thread
+    """
+
+    unit: ClassVar[str] = "epoch"
+
+    n_updates: int = field(default=0, kw_only=True)
+    n_failovers: int = field(default=0, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -144,7 +175,7 @@ class Outcome:
     Parameters
     ----------
     parameters : dict of str to ndarray, float64
-    history : list of RoundRecord, one per epoch
+    history : list of RoundRecord, such as EpochRecord, one per epoch
     n_epochs : int, epochs run in all, those before a checkpoint included
     n_steps : int, steps that were applied, over all partitions
     stop_reason : str, a sentence

@@ -64,6 +64,7 @@ class WorkerLanes:
     ----------
     next : list of int, the clock at which each partition goes on
     n_steps : int, steps computed so far
+    seconds_by_worker : dict of str to float, how long each worker has computed steps so far, per thread
     tasks_by_worker : Counter of tasks that ended, by the address of the worker
     """
 
@@ -76,6 +77,7 @@ class WorkerLanes:
         self._looked = monotonic()
         self._failures = 0
         self.n_steps = 0
+        self.seconds_by_worker: dict[str, float] = {}
         self.tasks_by_worker: Counter[str] = Counter()
         self.next = plans.progress()
         self._planned = list(self.next)
@@ -200,6 +202,8 @@ class WorkerLanes:
     def _take(self, task: Task, report: LaneReport) -> None:
         self.n_steps += report.n_steps
         self.tasks_by_worker[report.place] += 1
+        seconds = report.compute_s / self._rounds.holding.threads.get(report.place, 1)
+        self.seconds_by_worker[report.place] = self.seconds_by_worker.get(report.place, 0.0) + seconds
         self._failures = 0 if report.n_steps else self._failures
         for p, clock in zip(task.plan.partitions, report.next_clocks, strict=True):
             self.next[p] = clock

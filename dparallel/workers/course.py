@@ -11,7 +11,7 @@ import numpy as np
 from dparallel.checkpoint import as_finite
 from dparallel.errors import DataError
 from dparallel.records import RoundRecord, read_record
-from dparallel.workers.base import EpochReport, Judge, Verdict
+from dparallel.workers.base import EpochRecord, EpochReport, Judge, Verdict, Work
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,7 @@ class Course:
         sums: np.ndarray,
         parameters: dict[str, np.ndarray],
         scores: np.ndarray | None,
-        seconds: float,
-        bytes_moved: int,
+        work: Work,
     ) -> Verdict:
         """Finish the epoch that runs and have it judged.
 
@@ -80,7 +79,7 @@ class Course:
         ----------
         sums : ndarray of shape (2, n_sums), as on the store: epochs of even and of odd number have added to a row each
         parameters, scores : see EpochReport
-        seconds, bytes_moved : for the record
+        work : Work, for the record
 
         Raises
         ------
@@ -97,7 +96,7 @@ class Course:
                     "Scaling the input data with ParallelStandardScaler or a smaller learning rate might help."
                 )
         verdict = self._judge.judge(EpochReport(epoch, total - before, parameters, scores))
-        record = RoundRecord(epoch + 1, verdict.objective, verdict.change, seconds, bytes_moved)
+        record = EpochRecord(epoch + 1, verdict.objective, verdict.change, **asdict(work))
         self.ends.append(EpochEnd(total.copy(), self._judge.state(), verdict.control, record))
         return verdict
 
@@ -140,4 +139,4 @@ def _as_end(described: Mapping[str, Any], n_sums: int) -> EpochEnd:
     control = described["control"]
     if control is not None:
         as_finite(control)
-    return EpochEnd(total, dict(described["judge"]), control, read_record(RoundRecord, described["record"]))
+    return EpochEnd(total, dict(described["judge"]), control, read_record(EpochRecord, described["record"]))

@@ -23,12 +23,14 @@ class ThreadLanes:
     ----------
     next : list of int, the clock at which each partition goes on
     n_steps : int, steps computed so far
+    seconds_by_worker : dict of str to float, how long each thread has computed steps so far
     """
 
     def __init__(self, rounds: LocalRounds, plans: Plans):
         self._rounds = rounds
         self._plans = plans
         self.n_steps = 0
+        self.seconds_by_worker: dict[str, float] = {}
         self.next = plans.progress()
 
     def advance(self, target: int, limit: int, floor: int, control: Any) -> None:
@@ -40,6 +42,8 @@ class ThreadLanes:
             self.n_steps += sum(report.n_steps for report in reports)
             for p, report in zip(waiting, reports, strict=True):
                 self.next[p] = report.next_clocks[0]
+                name = f"thread {p}"
+                self.seconds_by_worker[name] = self.seconds_by_worker.get(name, 0.0) + report.compute_s
             if any(report.held_up for report in reports):
                 self.next = self._plans.progress()
 

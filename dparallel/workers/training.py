@@ -22,7 +22,7 @@ from dparallel.rounds.local import LocalRounds
 from dparallel.store.optimizers import Add
 from dparallel.store.parameter_store import ParameterStore
 from dparallel.store.states import check_store
-from dparallel.workers.base import AsyncAlgorithm, Outcome, Verdict
+from dparallel.workers.base import AsyncAlgorithm, Outcome, Verdict, Work
 from dparallel.workers.cluster import WorkerLanes
 from dparallel.workers.course import Course
 from dparallel.workers.lane import SUMS, prepare_shard
@@ -169,10 +169,11 @@ class Training:
     def _run_epochs(self, store: ParameterStore, lanes: ThreadLanes | WorkerLanes) -> Outcome:
         parameters = self._pull(store)[0]
         verdict = Verdict()
+        self.audience.show_store(store.stats)
         self.audience.start(parameters)
         while verdict.reason is None and self.course.epoch < self.max_epochs:
             self.audience.start_round(self.course.epoch + 1, parameters)
-            started, steps_before = perf_counter(), lanes.n_steps
+            before = self._mark(store, lanes)
             sums, found = self._run_epoch(store, lanes)
             if sums is None:
                 continue  # the store went back to an earlier epoch
@@ -180,8 +181,8 @@ class Training:
             scores = (
                 score_shards(self.rounds, self.algorithm, self.token, parameters) if self.algorithm.is_scored else None
             )
-            moved = self._bytes(lanes.n_steps - steps_before, parameters)
-            verdict = self.course.finish(sums, parameters, scores, perf_counter() - started, moved)
+            work = self._work_since(before, self._mark(store, lanes), parameters)
+            verdict = self.course.finish(sums, parameters, scores, work)
             verdict = self._tell(verdict, parameters)
             self.saving.write(functools.partial(self._state, store))
         reason = verdict.reason or f"Stopped at the limit of {self.max_epochs} epochs."
@@ -221,10 +222,18 @@ class Training:
             return replace(verdict, reason=asked, converged=True)
         return verdict
 
-    def _bytes(self, n_steps: int, parameters: Mapping[str, np.ndarray]) -> int:
-        """What the steps of an epoch sent and received; nothing where nothing left the process."""
-        size = sum(values.nbytes for values in parameters.values())
-        return 0 if self.rounds.is_local else 2 * n_steps * size
+    def _mark(
+        self, store: ParameterStore, lanes: ThreadLanes | WorkerLanes
+    ) -> tuple[float, int, int, dict[str, float]]:
+        return perf_counter(), lanes.n_steps, store.n_failovers, dict(lanes.seconds_by_worker)
+
+    def _work_since(self, before: Any, now: Any, parameters: Mapping[str, np.ndarray]) -> Work:
+        """What was done between two marks; no bytes moved where nothing left the process."""
+        seconds, n_steps, n_failovers = (new - old for new, old in zip(now[:3], before[:3], strict=True))
+        size = 0 if self.rounds.is_local else sum(values.nbytes for values in parameters.values())
+        workers = {name: total - before[3].get(name, 0.0) for name, total in now[3].items()}
+        workers = {name: took for name, took in workers.items() if took > 0}
+        return Work(seconds, 2 * n_steps * size, n_steps, n_failovers, workers)
 
 
 def _open_lanes(rounds: Rounds, plans: Plans) -> ThreadLanes | WorkerLanes:

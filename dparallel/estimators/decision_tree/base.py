@@ -18,7 +18,8 @@ from dparallel.estimators.decision_tree.held import SCRATCH_BYTES_PER_ROW
 from dparallel.estimators.decision_tree.parameters import count_features, find_constraint, find_limits, refuse_together
 from dparallel.estimators.decision_tree.paths import Indicators, Leaves, Paths
 from dparallel.estimators.decision_tree.publishing import Published, importances, prune, publish, with_thresholds
-from dparallel.observe.callbacks import CallbackSupport, FitCallbacks, with_callbacks
+from dparallel.observe.callbacks import CallbackSupport
+from dparallel.observe.fits import FitObservers, observed
 from dparallel.rounds import open_rounds
 
 _SHARED = ("n_features_in_", "feature_names_in_", "n_outputs_", "max_features_", "classes_", "n_classes_")
@@ -30,7 +31,7 @@ class ParallelTree(CallbackSupport, ParallelEstimator):
     _reads_sparse = True
     splitter = "best"  # no parameter: scikit-learn 1.7's tags look at it
 
-    @with_callbacks
+    @observed
     def fit(self, X, y, sample_weight=None, check_input=True):
         """Grow the tree.
 
@@ -70,13 +71,13 @@ class ParallelTree(CallbackSupport, ParallelEstimator):
         blocks = self._gather(encoded, y, sample_weight)
         plan = self._plan(X, blocks.n_features)
         scratch = SCRATCH_BYTES_PER_ROW + blocks.n_features
-        callbacks = FitCallbacks(self, X, y, sample_weight, n_starts=1, max_rounds=None)
-        listeners = callbacks.listeners(lambda state: self._attributes(grown_so_far(state), plan))
+        observers = FitObservers(self, X, y, sample_weight, n_starts=1, max_rounds=None)
+        listeners = observers.listeners(lambda state: self._attributes(grown_so_far(state), plan))
         with open_rounds(blocks, scratch_bytes_per_row=scratch, in_any_order=True) as rounds:
             grown = grow(rounds, plan, listeners)
         for name, value in self._attributes(grown, plan).items():
             setattr(self, name, value)
-        callbacks.end()
+        observers.end()
         return self
 
     def _plan(self, X, n_features):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from dparallel.estimators.decision_tree.tree import TreeArrays
-from dparallel.records import RoundRecord
+from dparallel.records import RoundRecord, add_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,8 @@ class LevelRecord(RoundRecord):
     n_rounds : int, more than 1 where its histograms did not fit into memory at once. The levels of nodes that were
         finished together share one round: the first of these levels has it, with its seconds and bytes.
     """
+
+    unit: ClassVar[str] = "level"
 
     n_splits: int
     n_rounds: int
@@ -56,5 +58,8 @@ def by_level(
         change = float(tree.improvement[level == number].sum())
         impurity -= change
         n_splits = int((level == number).sum())
-        records.append(LevelRecord(number + 1, impurity, change, seconds, moved, n_splits, n_rounds))
+        workers = add_seconds(r.seconds_by_worker for r in own)
+        records.append(
+            LevelRecord(number + 1, impurity, change, seconds, moved, n_splits, n_rounds, seconds_by_worker=workers)
+        )
     return records

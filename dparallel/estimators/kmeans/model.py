@@ -17,8 +17,8 @@ from dparallel.estimators.kmeans.fitting import SCRATCH_BYTES_PER_ROW, Fitting, 
 from dparallel.estimators.kmeans.measure import Centres, Label, Predict, Transform, inertia_shard
 from dparallel.estimators.kmeans.parameters import check_centres, check_parameters
 from dparallel.estimators.kmeans.streaming import update_centres
-from dparallel.observe.callbacks import CallbackSupport, FitCallbacks, with_callbacks
-from dparallel.observe.printing import PrintRounds
+from dparallel.observe.callbacks import CallbackSupport
+from dparallel.observe.fits import FitObservers, observed
 from dparallel.rounds import open_rounds
 
 _MANY_STARTS = 10
@@ -132,7 +132,7 @@ class ParallelKMeans(
         self.random_state = random_state
         self.verbose = verbose
 
-    @with_callbacks
+    @observed
     def fit(self, X, y=None, sample_weight=None):
         """Find the centres.
 
@@ -160,14 +160,14 @@ class ParallelKMeans(
         blocks = self._gather(X, sample_weight=sample_weight)
         random = check_random_state(self.random_state)
         n_starts = self._n_starts()
-        callbacks = FitCallbacks(self, X, y, sample_weight, n_starts=n_starts, max_rounds=self.max_iter)
+        observers = FitObservers(self, X, y, sample_weight, n_starts=n_starts, max_rounds=self.max_iter)
         with open_rounds(blocks, scratch_bytes_per_row=SCRATCH_BYTES_PER_ROW) as rounds:
             fitting = Fitting(rounds, self._plan(), with_labels=not blocks.is_dask)
 
             def start():
                 init = self._first_centres(X, blocks.n_features, random)
-                listeners = callbacks.listeners(lambda state: {"cluster_centers_": _leave(state, blocks.dtype)})
-                return fitting.run(init, _draw_seed(random), listeners + self._printers())
+                listeners = observers.listeners(lambda state: {"cluster_centers_": _leave(state, blocks.dtype)})
+                return fitting.run(init, _draw_seed(random), listeners)
 
             best = start()
             for _ in range(n_starts - 1):
@@ -178,7 +178,7 @@ class ParallelKMeans(
         else:
             self.labels_ = best.labels
         self._warn(best)
-        callbacks.end()
+        observers.end()
         return self
 
     def partial_fit(self, X, y=None, sample_weight=None):
@@ -240,7 +240,7 @@ class ParallelKMeans(
         distances : ndarray of shape (n_rows, n_clusters), of X's dtype; a lazy Dask array or dataframe for Dask input
         """
         check_is_fitted(self)
-        return self._apply(X, Transform(self._centres()), dtype=None, columns=self.get_feature_names_out())
+        return self._apply(X, self._measure(), dtype=None, columns=self.get_feature_names_out())
 
     def score(self, X, y=None, sample_weight=None):
         """Minus the inertia of X: higher is better.
@@ -273,6 +273,10 @@ class ParallelKMeans(
     def _n_features_out(self):
         return self.cluster_centers_.shape[0]
 
+    def _measure(self):
+        """The function of a block that transform applies."""
+        return Transform(self._centres())
+
     def _centres(self):
         return Centres(self.cluster_centers_, self.metric == "cosine")
 
@@ -300,9 +304,6 @@ class ParallelKMeans(
             return self.init
         given = self.init(X, self.n_clusters, random_state=random) if callable(self.init) else self.init
         return check_centres(given, self.n_clusters, n_features)
-
-    def _printers(self):
-        return [PrintRounds(type(self).__name__)] if self.verbose else []
 
     def _publish(self, run: Run, dtype: Any) -> None:
         self.cluster_centers_ = _leave(run, dtype)

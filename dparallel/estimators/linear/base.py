@@ -20,8 +20,8 @@ from dparallel.estimators.linear.split import ScoresThemselves, SplitCoefficient
 from dparallel.estimators.linear.tile_fitting import fit_tiles
 from dparallel.estimators.sgd.linear import score_blocks
 from dparallel.estimators.sgd.predictions import Line
-from dparallel.observe.callbacks import CallbackSupport, FitCallbacks
-from dparallel.observe.printing import PrintRounds
+from dparallel.observe.callbacks import CallbackSupport
+from dparallel.observe.fits import FitObservers
 from dparallel.place import Cluster, find
 from dparallel.rounds import open_rounds
 
@@ -34,12 +34,11 @@ class ParallelLinear(CallbackSupport, ParallelEstimator):
     def _solve(self, X: Any, y: Any, sample_weight: Any, summarise: Any, settle: Any, max_rounds: int) -> Solution:
         """Fit by whichever engine the columns ask for, and publish what both estimators have."""
         given = self._admit(X, y, reset=True, accept_sparse=None)
-        callbacks = FitCallbacks(self, X, y, sample_weight, n_starts=1, max_rounds=max_rounds)
+        observers = FitObservers(self, X, y, sample_weight, n_starts=1, max_rounds=max_rounds)
         dtype = given.form.dtype
 
         def listen(leave: Any) -> list[Any]:
-            printers: list[Any] = [PrintRounds(type(self).__name__)] if self.verbose else []
-            return [*callbacks.listeners(lambda state: self._attributes(leave(state), dtype)), *printers]
+            return observers.listeners(lambda state: self._attributes(leave(state), dtype))
 
         solution = _fit(given, y, sample_weight, summarise, settle, listen)
         for name, value in self._attributes((solution.coef, solution.intercept), dtype).items():
@@ -47,7 +46,7 @@ class ParallelLinear(CallbackSupport, ParallelEstimator):
         self.history_ = solution.outcome.history
         self.stop_reason_ = solution.outcome.stop_reason
         self._warn(solution)
-        callbacks.end()
+        observers.end()
         return solution
 
     def _attributes(self, found: tuple[Any, np.ndarray], dtype: Any) -> dict[str, Any]:

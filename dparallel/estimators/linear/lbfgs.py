@@ -8,7 +8,7 @@ these 2 m + 1 vectors, given their inner products.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -96,11 +96,13 @@ class Landscape(ABC):
     ----------
     memory : Memory, of the vectors as the solver is to measure them, which may be scaled
     seconds, bytes_moved : float and int, of the last round
+    seconds_by_worker : dict of str to float, how long each worker computed in it; empty where nobody measured
     """
 
     memory: Memory
     seconds = 0.0
     bytes_moved = 0
+    seconds_by_worker: Mapping[str, float] = {}
 
     @abstractmethod
     def start(self) -> Spot:
@@ -186,7 +188,7 @@ def descend(landscape: Landscape, rule: Rule, listeners: Sequence[Listener] = ()
     while reason is None and len(history) < rule.max_iter:
         started = perf_counter()
         audience.start_round(len(history) + 1, landscape.state)
-        landscape.bytes_moved = 0
+        landscape.bytes_moved, landscape.seconds_by_worker = 0, {}
         step = _next_step(landscape, spot, rule.curvature)
         if step is None:
             reason, converged = "No step makes the objective smaller.", _is_flat(landscape, spot, first)
@@ -194,13 +196,18 @@ def descend(landscape: Landscape, rule: Rule, listeners: Sequence[Listener] = ()
             spot = landscape.move(step)
             reason = _arrived(landscape, spot, rule, first)
         seconds = perf_counter() - started
-        history.append(RoundRecord(len(history) + 1, spot.value, spot.steepness, seconds, landscape.bytes_moved))
+        history.append(_record(len(history) + 1, spot, seconds, landscape))
         asked = audience.end_round(history[-1], landscape.state)
         reason = reason or asked
     converged = converged and reason is not None
     sentence = reason or f"Stopped at the limit of {rule.max_iter} iterations."
     audience.stop(sentence, landscape.state)
     return Outcome(sentence, history, len(history), converged)
+
+
+def _record(number: int, spot: Spot, seconds: float, landscape: Landscape) -> RoundRecord:
+    workers = dict(landscape.seconds_by_worker)
+    return RoundRecord(number, spot.value, spot.steepness, seconds, landscape.bytes_moved, seconds_by_worker=workers)
 
 
 def _next_step(landscape: Landscape, spot: Spot, curvature: float) -> float | None:

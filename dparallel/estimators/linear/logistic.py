@@ -18,7 +18,7 @@ from dparallel.estimators.linear.losses import Logistic, Objective, Softmax
 from dparallel.estimators.sgd.classes import Labels, refuse_strange, summarise_labels, weigh_classes
 from dparallel.estimators.sgd.linear import copy_fit, one_column, shared_parameters
 from dparallel.estimators.sgd.predictions import Predict, Probabilities, count_right
-from dparallel.observe.callbacks import with_callbacks
+from dparallel.observe.fits import observed
 
 
 class ParallelLogisticRegression(ClassifierMixin, ParallelLinear):
@@ -99,7 +99,7 @@ class ParallelLogisticRegression(ClassifierMixin, ParallelLinear):
         self.verbose = verbose
         self.warm_start = warm_start
 
-    @with_callbacks
+    @observed
     def fit(self, X, y, sample_weight=None):
         """Find the coefficients.
 

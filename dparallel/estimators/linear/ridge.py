@@ -16,7 +16,7 @@ from dparallel.estimators.linear.lbfgs import Rule
 from dparallel.estimators.linear.losses import Objective, Squares
 from dparallel.estimators.linear.targets import Table, TableErrors, TableLine, measure_table, summarise_table
 from dparallel.estimators.sgd.linear import copy_fit, shared_parameters
-from dparallel.observe.callbacks import with_callbacks
+from dparallel.observe.fits import observed
 
 _MOST = 1000
 _EXACT = 1e-12
@@ -83,7 +83,7 @@ class ParallelRidge(MultiOutputMixin, RegressorMixin, ParallelLinear):
         self.tol = tol
         self.verbose = verbose
 
-    @with_callbacks
+    @observed
     def fit(self, X, y, sample_weight=None):
         """Find the coefficients.
 

@@ -14,6 +14,7 @@ from dparallel.estimators.linear.lbfgs import MOST_PAIRS, Landscape, Memory, Spo
 from dparallel.estimators.linear.losses import Objective
 from dparallel.estimators.linear.metric import FEW_COLUMNS, curve_of, diagonal_of, factorise
 from dparallel.estimators.linear.search import Trial
+from dparallel.records import add_seconds
 from dparallel.rounds import Rounds
 
 TILE_VALUES = 1 << 17  # of X at one time: 1 MB stays in a core's own cache from the product to the gradient
@@ -211,6 +212,7 @@ class RowLandscape(Landscape):
         with np.errstate(over="ignore", invalid="ignore"):
             found: Slope = self.rounds.reduce(Measure(self.reading), Slope.merge, (parameters[:-1], parameters[-1]))
         self.bytes_moved += self.rounds.bytes_moved
+        self.seconds_by_worker = add_seconds([self.seconds_by_worker, self.rounds.seconds_by_worker])
         shrunk = parameters[:-1] * objective.penalties
         value = found.value + 0.5 * float(np.vdot(shrunk, parameters[:-1]))
         slope = np.vstack([found.coef + shrunk, found.intercept if objective.fit_intercept else 0 * found.intercept])

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from dparallel.estimators.local_sgd.interval import Interval, drift_of
 from dparallel.estimators.local_sgd.replica import Leg, RunAlone, RunLeg, Totals
 from dparallel.estimators.sgd.algorithm import LinearSGD, overflow
 from dparallel.estimators.sgd.settling import longest_epoch
-from dparallel.records import Audience, Listener, RoundRecord, read_record
+from dparallel.records import Audience, Listener, RoundRecord, add_seconds, read_record
 from dparallel.rounds import Rounds
 from dparallel.store.columns import Columns
 from dparallel.workers.base import EpochReport, Outcome, Verdict
@@ -37,6 +37,8 @@ class AveragingRecord(RoundRecord):
     n_averages : int
     drift : float, share of the replicas' squared displacement that cancelled in an average, from 0 to 1; mean over them
     """
+
+    unit: ClassVar[str] = "epoch"
 
     interval: int
     n_averages: int
@@ -80,6 +82,7 @@ class Training:
         self._columns = Columns({name: values.reshape(-1) for name, values in first.items()}, algorithm.optimizers())
         self.history: list[RoundRecord] = []
         self.n_epochs = self.n_averages = 0
+        self._worker_seconds: list[dict[str, float]] = []  # of each round since the last record
 
     def run(self) -> Outcome:
         """Train until the judge or a listener ends it, or max_epochs have been run.
@@ -189,6 +192,7 @@ class Training:
     def _average(self, partial, state) -> Totals:
         """Run a leg on every shard and take the average of what they led to."""
         total: Totals = self.rounds.reduce(partial, Totals.merge, state)
+        self._worker_seconds.append(self.rounds.seconds_by_worker)
         update = {**total.mean_displacement(), **total.summed}
         after = self._columns.after([{name: values.reshape(-1) for name, values in update.items()}])
         if not all(np.isfinite(column.values).all() for column in after.values()):
@@ -213,5 +217,7 @@ class Training:
                 interval=interval,
                 n_averages=len(drifts),
                 drift=float(np.mean(drifts)),
+                seconds_by_worker=add_seconds(self._worker_seconds),
             )
         )
+        self._worker_seconds = []

@@ -26,8 +26,8 @@ from dparallel.estimators.sgd.settling import (
     settle,
 )
 from dparallel.estimators.sgd.survey import Survey, survey
-from dparallel.observe.callbacks import CallbackSupport, FitCallbacks
-from dparallel.observe.printing import PrintRounds
+from dparallel.observe.callbacks import CallbackSupport
+from dparallel.observe.fits import FitObservers
 from dparallel.rounds import Rounds, open_rounds
 from dparallel.workers import Outcome
 
@@ -75,8 +75,8 @@ class SGDLinear(CallbackSupport, ParallelEstimator):
     def _fit(self, X, y, coef_init, intercept_init, sample_weight):
         self._check_parameters()
         blocks = self._gather(X, one_column(y), sample_weight)
-        callbacks = FitCallbacks(self, X, y, sample_weight, n_starts=1, max_rounds=self.max_iter)
-        listeners = callbacks.listeners(lambda parameters: self._attributes(published(parameters), blocks.dtype))
+        observers = FitObservers(self, X, y, sample_weight, n_starts=1, max_rounds=self.max_iter)
+        listeners = observers.listeners(lambda parameters: self._attributes(published(parameters), blocks.dtype))
         before = Before()
         with open_rounds(blocks, **self._cutting()) as rounds:
             found = survey(rounds, self._summarise())
@@ -87,15 +87,14 @@ class SGDLinear(CallbackSupport, ParallelEstimator):
             start = begin(targets.n_outputs, blocks.n_features, coef_init, intercept_init)
             plain = fingerprint(self, found, targets)
             algorithm = settle(self, rounds, found, targets, self._seed(plain), start, before)
-            printers = [PrintRounds(type(self).__name__)] if self.verbose else []
-            outcome = self._train(rounds, algorithm, int(self.max_iter), plain, listeners + printers)
+            outcome = self._train(rounds, algorithm, int(self.max_iter), plain, listeners)
             after = before.follow(outcome, algorithm, found, longest_epoch(rounds, algorithm.pace))
             learnt = after.published(outcome.parameters)
             if algorithm.objective.l1 and algorithm.sure_rate:
                 learnt = polish(rounds, algorithm, learnt)
         self._publish(outcome, after, learnt, blocks.dtype)
         self._warn(outcome)
-        callbacks.end()
+        observers.end()
         return self
 
     def _partial_fit(self, X, y, sample_weight, classes=None):

@@ -13,7 +13,7 @@ from dparallel.estimators.sgd.classes import Labels, refuse_strange, summarise_l
 from dparallel.estimators.sgd.linear import SGDLinear, copy_fit, score_blocks, shared_parameters
 from dparallel.estimators.sgd.parameters import LOSSES
 from dparallel.estimators.sgd.predictions import Predict, Probabilities, count_right
-from dparallel.observe.callbacks import with_callbacks
+from dparallel.observe.fits import observed
 
 
 def _knows_chances(model):
@@ -27,7 +27,7 @@ class LinearClassifier(ClassifierMixin, SGDLinear):
 
     _losses = LOSSES
 
-    @with_callbacks
+    @observed
     def fit(self, X, y, coef_init=None, intercept_init=None, sample_weight=None):
         """Learn from the rows until the stopping rule is met.
 

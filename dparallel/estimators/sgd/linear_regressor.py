@@ -10,7 +10,7 @@ from dparallel.estimators.sgd.linear import SGDLinear, copy_fit, score_blocks, s
 from dparallel.estimators.sgd.numbers import Numbers, r_squared, summarise_numbers
 from dparallel.estimators.sgd.parameters import REGRESSION_LOSSES
 from dparallel.estimators.sgd.predictions import Errors, measure_errors
-from dparallel.observe.callbacks import with_callbacks
+from dparallel.observe.fits import observed
 
 
 class LinearRegressor(RegressorMixin, SGDLinear):
@@ -18,7 +18,7 @@ class LinearRegressor(RegressorMixin, SGDLinear):
 
     _losses = REGRESSION_LOSSES
 
-    @with_callbacks
+    @observed
     def fit(self, X, y, coef_init=None, intercept_init=None, sample_weight=None):
         """Learn from the rows until the stopping rule is met.
 
