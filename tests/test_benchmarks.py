@@ -375,3 +375,11 @@ def test_what_the_levels_of_a_tree_move_is_shown(run):
     assert [row["level"] for row in levels] == [1, 2, 3, 4] * 2
     assert all(row["rounds"] == 1 for row in levels[:4])
     assert all((row["MB moved"] > 0) == (row["rounds"] > 0) for row in levels)
+
+
+@pytest.mark.slow
+def test_clicks_are_learnt_by_every_peer_and_cost_fewer_bytes_when_compressed(run):
+    saved = run("clicks")
+    assert {"dparallel", "scikit-learn"} <= {row["peer"] for row in saved["tables"]["Time to the loss"]}
+    plain, half, *_ = saved["tables"]["Loss against bytes, clicks"]
+    assert half["MB in"] < plain["MB in"] and half["loss"] < 1.05 * plain["loss"]

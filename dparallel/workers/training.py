@@ -39,6 +39,7 @@ def train(
     listeners: Sequence[Listener] = (),
     checkpoint: str | os.PathLike[str] | None = None,
     fingerprint: Mapping[str, Any] | None = None,
+    compression: Any = None,
 ) -> Outcome:
     """Run an algorithm's steps until its judge ends it or max_epochs have been run.
 
@@ -52,6 +53,7 @@ def train(
     checkpoint : path of a file or None; where the file is there the training goes on from it, and it is removed at the
         end
     fingerprint : dict of plain values that a checkpoint must share with this training
+    compression : how updates travel, by name of the parameter, see Handle; the sums that are judged travel as they are
 
     Returns
     -------
@@ -68,7 +70,8 @@ def train(
     DataError
         If the parameters left the range of numbers.
     """
-    return Training(rounds, algorithm, staleness, max_epochs, listeners, Saving(checkpoint, fingerprint)).run()
+    saving = Saving(checkpoint, fingerprint)
+    return Training(rounds, algorithm, staleness, max_epochs, listeners, saving, compression).run()
 
 
 class Training:
@@ -82,6 +85,7 @@ class Training:
         max_epochs: int,
         listeners: Sequence[Listener],
         saving: Saving,
+        compression: Mapping[str, Any] | None = None,
     ):
         self.rounds = rounds
         self.algorithm = algorithm
@@ -89,6 +93,8 @@ class Training:
         self.max_epochs = max_epochs
         self.audience = Audience(listeners)
         self.saving = saving
+        self.compression = compression
+        self._moved = 0
         self.rows = [[n or 0 for n in shard] for shard in rounds.rows]
         self.token = uuid.uuid4().hex[:12]
         self.n_steps = max(1, *(algorithm.count_steps(rows) for rows in self.rows))
@@ -115,7 +121,8 @@ class Training:
         if self.saving.course is not None:
             self.course.restore(self.saving.course)
         with self._open_store() as store:
-            plans = Plans(self.token, self.algorithm, store.handle(), self.staleness, self.n_steps, self.rows)
+            handle = store.handle(self.compression)
+            plans = Plans(self.token, self.algorithm, handle, self.staleness, self.n_steps, self.rows)
             lanes = _open_lanes(self.rounds, plans)
             try:
                 outcome = self._run_epochs(store, lanes)
@@ -134,6 +141,7 @@ class Training:
             optimizer={**self.algorithm.optimizers(), SUMS: Add()},
             staleness=self.staleness,
             n_partitions=len(self.rows),
+            rows=self.algorithm.first_rows(),
             **options,
         )
 
@@ -151,7 +159,7 @@ class Training:
             scores = (
                 score_shards(self.rounds, self.algorithm, self.token, parameters) if self.algorithm.is_scored else None
             )
-            moved = self._bytes(lanes.n_steps - steps_before, parameters)
+            moved = self._bytes(lanes.n_steps - steps_before, store, parameters)
             verdict = self.course.finish(sums, parameters, scores, perf_counter() - started, moved)
             verdict = self._tell(verdict, parameters)
             self.saving.write(store, self.course)
@@ -192,10 +200,15 @@ class Training:
             return replace(verdict, reason=asked, converged=True)
         return verdict
 
-    def _bytes(self, n_steps: int, parameters: Mapping[str, np.ndarray]) -> int:
+    def _bytes(self, n_steps: int, store: ParameterStore, parameters: Mapping[str, Any]) -> int:
         """What the steps of an epoch sent and received; nothing where nothing left the process."""
-        size = sum(values.nbytes for values in parameters.values())
-        return 0 if self.rounds.is_local else 2 * n_steps * size
+        if self.rounds.is_local:
+            return 0
+        if self.compression is None and not any(isinstance(values, tuple) for values in parameters.values()):
+            return 2 * n_steps * sum(values.nbytes for values in parameters.values())
+        stats, before = store.stats(), self._moved
+        self._moved = stats.bytes_in + stats.bytes_out
+        return self._moved - before
 
 
 def _open_lanes(rounds: Rounds, plans: Plans) -> ThreadLanes | WorkerLanes:
