@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks import (
     averaging,
+    clicks,
     everything,
     kmeans,
     logistic,
@@ -35,6 +36,7 @@ COMMANDS = {
     "sgd": sgd,
     "averaging": averaging,
     "store": store,
+    "clicks": clicks,
     "tree": tree,
     "logistic": logistic,
     "regression": regression,

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import joblib
 import numpy as np
 
-PACKAGES = ("dparallel", "dask", "distributed", "numpy", "numba", "scikit-learn", "dask-ml", "pyspark")
+PACKAGES = ("dparallel", "dask", "distributed", "numpy", "numba", "scikit-learn", "dask-ml", "pyspark", "vowpalwabbit")
 
 
 class Figure(Protocol):

@@ -460,3 +460,10 @@ def test_a_search_finds_the_same_here_and_on_the_workers_and_rows_stay_there(run
     rows = run("search", "--models", "LocalSGD", "k-means")["tables"]["Searches"]
     assert all(row["best"] == row["best here"] for row in rows)
     assert all(row["MB received"] < 0.1 * row["MB of X"] for row in rows)
+
+
+def test_clicks_are_learnt_by_every_peer_and_cost_fewer_bytes_when_compressed(run):
+    saved = run("clicks")
+    assert {"dparallel", "scikit-learn"} <= {row["peer"] for row in saved["tables"]["Time to the loss"]}
+    plain, half, *_ = saved["tables"]["Loss against bytes, clicks"]
+    assert half["MB in"] < plain["MB in"] and half["loss"] < 1.05 * plain["loss"]

@@ -61,7 +61,7 @@ def assert_same(ours, other, rtol=1e-9):
 
 @pytest.mark.parametrize("ours, theirs", [(AsyncSGDClassifier, SGDClassifier), (AsyncSGDRegressor, SGDRegressor)])
 def test_every_parameter_of_scikit_learn_is_there_in_its_place_and_with_its_default(ours, theirs):
-    own = {"optimizer", "batch_size", "push_every", "staleness", "checkpoint"}
+    own = {"optimizer", "batch_size", "push_every", "staleness", "checkpoint", "sparse_coef", "compression"}
     measured = {"learning_rate", "eta0"}  # "auto"
     found = inspect.signature(ours).parameters
     expected = inspect.signature(theirs).parameters

@@ -10,6 +10,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from dparallel import ParameterStore, SparseTable
+from dparallel.place import Local
 from dparallel.store import FTRL
 from tests import toy_store
 
@@ -129,3 +130,18 @@ def test_a_million_keys_of_a_billion_take_less_than_150_megabytes():
         assert len(handle.pull("w")[0]) == n_keys + 1
         print(f"process memory grew by {grown / 1e6:.1f} MB for {n_keys} rows; keys, values and slots {held / 1e6:.1f}")
     assert grown < 150e6
+
+
+@pytest.mark.parametrize("n_shards", [1, 3])
+def test_a_table_begins_with_the_rows_that_it_is_given(n_shards):
+    keys, rows = np.array([10**15, 3, -7, 4]), np.array([1.0, -2.0, 0.5, 3.0])
+    given = {"optimizer": FTRL(learning_rate=0.3, l1=0.1), "n_shards": n_shards, "place": Local(1)}
+    with (
+        ParameterStore({"w": SparseTable()}, rows={"w": (keys, rows)}, **given) as store,
+        ParameterStore({"w": rows}, **{**given, "n_shards": 1}) as dense,
+    ):
+        assert store.pull("w", keys=[*keys, 8]).tolist() == [*rows, 0.0]
+        store.push({"w": (keys, [1.0, 2.0, 3.0, 4.0])}, step=(0, 0))
+        dense.push({"w": [1.0, 2.0, 3.0, 4.0]}, step=(0, 0))
+        assert store.pull("w", keys=keys).tolist() == dense.pull("w").tolist()
+        assert store.pull("w")[0].tolist() == sorted(keys)

@@ -64,6 +64,7 @@ class RoundCallbacks:
         self._task = task
         self._publish = publish
         self._round: Any = None
+        self._n_begun = 0
 
     def on_start(self, state: Any) -> None:
         """Begin the start's task, where it is one of several."""
@@ -71,14 +72,19 @@ class RoundCallbacks:
             self._fit._begin(self._task, lambda: self._publish(state))
 
     def on_round_start(self, number: int, state: Any) -> None:
-        """Begin a round's task."""
+        """Begin a round's task; not again where a fit goes back to an earlier round, since tasks are counted."""
+        if number <= self._n_begun:
+            return
+        self._n_begun = number
         self._round = self._task.subcontext(task_name="round")
         self._fit._begin(self._round, lambda: self._publish(state))
 
     def on_round(self, record: RoundRecord, state: Any) -> bool:
         """End a round's task, whose context then has the record; true when a callback asks to stop."""
-        self._round.record = record
-        return self._fit._end(self._round, lambda: self._publish(state))
+        task, self._round = self._round, None
+        if task is not None:
+            task.record = record
+        return self._fit._end(task, lambda: self._publish(state))
 
     def on_stop(self, reason: str, state: Any) -> None:
         """End the start's task, whose context then has the reason."""

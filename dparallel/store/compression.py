@@ -90,11 +90,11 @@ class Residuals:
         """Return updates as they travel, and what happened to the rests."""
         found, steps = [], []
         for update in updates:
-            checked = layout.checked(update.values)
+            checked = layout.checked({name: given for name, given in update.values.items() if name in how})
             with self._lock:
                 rests = self._rests.setdefault(update.step[0], {})
-                values, changed = dict(checked), {}
-                for name in checked.keys() & how.keys():
+                values, changed = dict(update.values), {}
+                for name in checked:
                     before = rests.get(name)
                     values[name], after = how[name].apply(checked[name], before)
                     if after is not None:

@@ -308,14 +308,22 @@ def new_shards(
     staleness: int | None,
     n_partitions: int | None,
     n_shards: int,
+    first_rows: Mapping[str, Any] | None = None,
 ) -> tuple[Layout, list[ParameterShard]]:
-    """Return the shards that a store begins with, and which has what; parameters as of layout.initial_values."""
+    """Return the shards that a store begins with, and which has what.
+
+    Parameters
+    ----------
+    parameters : as of layout.initial_values
+    first_rows : dict of str to (keys, rows), which tables begin with
+    """
     values = initial_values(parameters)
     tables = {name: given for name, given in parameters.items() if isinstance(given, SparseTable)}
     shapes = {name: tables[name].shape if name in tables else values[name].shape for name in parameters}
     layout = Layout.even(shapes, n_shards)
     parts: Sequence[Mapping[str, Any]] = layout.split(values)
-    return layout, [ParameterShard(part, optimizers, staleness, n_partitions, tables) for part in parts]
+    given = zip(parts, layout.split(first_rows or {}), strict=True)
+    return layout, [ParameterShard(part, optimizers, staleness, n_partitions, tables, rows) for part, rows in given]
 
 
 def only(names: Iterable[str], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -52,6 +52,7 @@ class ParameterStore:
         worker
     replicas : 0 or 1, second copies of each shard on another worker; "auto" is 1 on a cluster, 0 in one process
     checkpoint : path of a file that is written every ten seconds; read it with ParameterStore.restore
+    rows : dict of str to (keys, rows), which sparse tables begin with, as of `push`; others begin without rows
     place : dparallel.place.Local or Cluster; None looks for the active Dask client
 
     Raises
@@ -95,6 +96,7 @@ class ParameterStore:
         n_shards: int | str = "auto",
         replicas: int | str = "auto",
         checkpoint: str | os.PathLike[str] | None = None,
+        rows: Mapping[str, Any] | None = None,
         place: Any = None,
     ):
         values = initial_values(parameters)
@@ -103,7 +105,7 @@ class ParameterStore:
         def begin(n_workers: int) -> tuple[Layout, list[State]]:
             n = _count_shards(n_shards, values, n_workers, len(values) < len(parameters))
             given = {**parameters, **values}
-            layout, shards = new_shards(given, optimizers, staleness, n_partitions, n)
+            layout, shards = new_shards(given, optimizers, staleness, n_partitions, n, rows)
             return layout, [shard.state() for shard in shards]
 
         self._open(begin, replicas, checkpoint, place)

@@ -193,7 +193,8 @@ def cut_keys(keys: np.ndarray, cuts: Sequence[int]) -> list[Part]:
         return [Part(keys, slice(None))]
     ranges = np.empty(len(keys), np.int64)
     kernels.key_index.ranges(keys, RANGE_BITS, ranges)
-    shards = np.searchsorted(cuts, ranges, side="right") - 1
+    # of 16 bits, which numpy sorts by counting
+    shards = np.repeat(np.arange(len(cuts) - 1, dtype=np.uint16), np.diff(cuts))[ranges]
     order = np.argsort(shards, kind="stable")
     bounds = np.searchsorted(shards[order], range(len(cuts)))
     return [Part(keys[order[low:high]], order[low:high]) for low, high in zip(bounds, bounds[1:])]
@@ -202,6 +203,20 @@ def cut_keys(keys: np.ndarray, cuts: Sequence[int]) -> list[Part]:
 def new_index(n_rows: int) -> np.ndarray:
     """Return an empty index with room for so many rows; see kernels.key_index."""
     return np.full(1 << max(4, (2 * n_rows - 1).bit_length()), -1, np.int32)
+
+
+def index_of(keys: np.ndarray, room: int) -> np.ndarray:
+    """Return the index of rows with these keys, each of which comes once, with room for so many."""
+    index, rows, keys = new_index(room), np.empty(len(keys), np.int64), plain(keys)
+    kernels.key_index.insert(index, keys, 0, keys, rows)  # each key is written where it stands
+    return index
+
+
+def places_among(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return where each wanted key stands among keys, -1 where it does not; each of keys comes once."""
+    places = np.empty(len(wanted), np.int64)
+    kernels.key_index.find(index_of(keys, len(keys)), plain(keys), len(keys), plain(wanted), places)
+    return places
 
 
 class Asked:

@@ -36,6 +36,7 @@ class ParameterShard:
     optimizers : dict of str to Optimizer, one for each array
     staleness, n_partitions : int or None, as of Clocks
     tables : dict of str to SparseTable, under other names, with optimizers too
+    rows : dict of str to Rows that they begin with
 
     Attributes
     ----------
@@ -67,10 +68,11 @@ class ParameterShard:
         staleness: int | None = None,
         n_partitions: int | None = None,
         tables: Mapping[str, SparseTable] | None = None,
+        rows: Mapping[str, Any] | None = None,
     ):
         specs = tables or {}
         dense = {name: optimizer for name, optimizer in optimizers.items() if name not in specs}
-        self._begin(Columns(values, dense), Tables(specs, optimizers), Clocks(staleness, n_partitions))
+        self._begin(Columns(values, dense), Tables(specs, optimizers, rows), Clocks(staleness, n_partitions))
 
     def _begin(self, columns: Columns, tables: Tables, clocks: Clocks) -> None:
         self._columns = columns

@@ -70,7 +70,7 @@ def _check_shard(layout: Layout, number: int, held: Mapping[str, np.ndarray], de
 def check_store(
     arrays: Mapping[str, np.ndarray],
     document: Mapping[str, Any],
-    values: Mapping[str, np.ndarray],
+    values: Mapping[str, Any],
     optimizers: Mapping[str, Optimizer],
     *,
     staleness: int | None,
@@ -83,7 +83,7 @@ def check_store(
     Parameters
     ----------
     arrays, document : as from pack
-    values, optimizers : what the training's store begins with, by name
+    values, optimizers : what the training's store begins with, by name: arrays and SparseTables
     staleness, n_partitions : of that store
     clock : int, which all partitions have completed
     n_ahead : int, how many clocks a partition may have gone on
@@ -101,7 +101,8 @@ def check_store(
         progress = ParameterShard.from_state(held, described).progress()
         if (described["clocks"]["staleness"], len(progress)) != (staleness, n_partitions):
             raise ValueError("its store has another staleness, or other partitions")
-        if dict(described["optimizers"]) != wanted:
+        tables = {name: optimizer for name, _, optimizer in described.get("tables", ())}
+        if dict(described["optimizers"]) | tables != wanted:
             raise ValueError("its store has other optimizers")
         if described["pending"] or described["clocks"]["finished"]:
             raise ValueError("its store waits for updates, or for some partitions no more, as at no end of an epoch")

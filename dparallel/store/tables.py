@@ -11,7 +11,7 @@ from dparallel import kernels
 from dparallel.checkpoint import as_whole
 from dparallel.errors import StoreError
 from dparallel.store.optimizers import Add, Optimizer, from_dict
-from dparallel.store.rows import Rows, SparseTable, distinct, new_index, plain, stored_keys
+from dparallel.store.rows import Rows, SparseTable, distinct, index_of, new_index, places_among, plain, stored_keys
 
 LARGEST_TABLE = 2**31 - 1  # rows of one table on one shard; the index holds their numbers as int32
 
@@ -90,6 +90,7 @@ class Tables:
     ----------
     given : dict of str to SparseTable
     optimizers : dict of str to Optimizer, for the same names
+    rows : dict of str to Rows that tables begin with
 
     Attributes
     ----------
@@ -107,7 +108,12 @@ class Tables:
     rows lie behind n_rows, where nobody looks before that.
     """
 
-    def __init__(self, given: Mapping[str, SparseTable], optimizers: Mapping[str, Optimizer]):
+    def __init__(
+        self,
+        given: Mapping[str, SparseTable],
+        optimizers: Mapping[str, Optimizer],
+        rows: Mapping[str, Rows] | None = None,
+    ):
         for name in given:
             if not optimizers[name].is_lazy:
                 raise StoreError(
@@ -117,6 +123,11 @@ class Tables:
         self.specs = dict(given)
         self.optimizers = {name: optimizers[name] for name in given}
         self.current = {name: self._empty(name) for name in given}
+        for name, first in (rows or {}).items():
+            slots = optimizers[name].slots(first.values.reshape(-1))
+            slots = {slot: array.reshape(first.values.shape) for slot, array in slots.items()}
+            counts = np.zeros(len(first.keys) if optimizers[name].counts else 0, np.int32)
+            self.current[name] = _filled(self.current[name], first.keys, Numbers(first.values, slots, counts))
 
     def __contains__(self, name: Any) -> bool:
         return name in self.specs
@@ -148,7 +159,7 @@ class Tables:
         else:
             found, values = keys, self._values_of(name, keys, stored.find(keys))
         if old is not None and len(old.keys):
-            where = _places_among(old.keys, found)
+            where = places_among(old.keys, found)
             values[where >= 0] = old.values[where[where >= 0]]
         return values if keys is not None else Rows(found, values)
 
@@ -167,7 +178,7 @@ class Tables:
             stored, old = self.current[name], rows >= 0
             _put(stored, rows[old], Numbers(*_where(before, old)))
             # places that the index gave to new rows would be in the way of others
-            index = _index_of(stored.keys[: stored.n_rows], len(stored.keys))
+            index = index_of(stored.keys[: stored.n_rows], len(stored.keys))
             self.current[name] = stored._replace(places=index)
 
     def state(self) -> tuple[dict[str, np.ndarray], list[Any]]:
@@ -196,10 +207,7 @@ class Tables:
             _check_numbers(name, values, *slots.values(), shape=shape)
             if len(empty.counts) and (counts.shape != shape[:1] or counts.dtype != np.int32):
                 raise ValueError(f"{name!r} has counts of {counts.dtype} of shape {counts.shape}")
-            stored = _with_room(empty, len(keys))
-            stored.keys[: len(keys)] = keys
-            _put(stored, slice(len(keys)), Numbers(values, slots, counts))
-            tables.current[name] = stored._replace(places=_index_of(keys, len(stored.keys)), n_rows=len(keys))
+            tables.current[name] = _filled(empty, keys, Numbers(values, slots, counts))
         return tables
 
     def _empty(self, name: str) -> Stored:
@@ -211,11 +219,11 @@ class Tables:
 
     def _values_of(self, name: str, keys: np.ndarray, rows: np.ndarray) -> np.ndarray:
         stored, new = self.current[name], rows < 0
-        if not new.any():
-            return stored.values.take(rows, axis=0)
-        values = np.empty((len(keys), stored.values.shape[1]))
-        values[~new] = stored.values[rows[~new]]
-        values[new] = self.specs[name].first_rows(keys[new])
+        if not stored.n_rows:
+            return self.specs[name].first_rows(keys)
+        values = stored.values.take(rows, axis=0, mode="clip")
+        if new.any():
+            values[new] = self.specs[name].first_rows(keys[new])
         return values
 
     def _change(self, name: str, updates: Sequence[Rows]) -> Change:
@@ -319,22 +327,18 @@ def _with_room(stored: Stored, n_rows: int) -> Stored:
         return larger
 
     keys = grown(stored.keys)
-    index = _index_of(keys[: stored.n_rows], room) if len(stored.places) < 2 * room else stored.places
+    index = index_of(keys[: stored.n_rows], room) if len(stored.places) < 2 * room else stored.places
     counts = grown(stored.counts) if len(stored.counts) else stored.counts
     slots = {slot: grown(array) for slot, array in stored.slots.items()}
     return Stored(index, keys, grown(stored.values), slots, counts, stored.n_rows)
 
 
-def _index_of(keys: np.ndarray, room: int) -> np.ndarray:
-    index, rows, keys = new_index(room), np.empty(len(keys), np.int64), plain(keys)
-    kernels.key_index.insert(index, keys, 0, keys, rows)  # each key is written where it stands
-    return index
-
-
-def _places_among(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    places = np.empty(len(wanted), np.int64)
-    kernels.key_index.find(_index_of(keys, len(keys)), plain(keys), len(keys), plain(wanted), places)
-    return places
+def _filled(empty: Stored, keys: np.ndarray, numbers: Numbers) -> Stored:
+    """Return a table with copies of these rows."""
+    stored = _with_room(empty, len(keys))
+    stored.keys[: len(keys)] = keys
+    _put(stored, slice(len(keys)), numbers)
+    return stored._replace(places=index_of(keys, len(stored.keys)), n_rows=len(keys))
 
 
 def _where(numbers: Numbers, where: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:

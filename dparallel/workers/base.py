@@ -75,7 +75,7 @@ class EpochReport:
     ----------
     epoch : int, from 0
     sums : ndarray of shape (n_sums,), float64, what the steps of this epoch added up
-    parameters : dict of str to ndarray, as on the store then
+    parameters : dict of str to ndarray, as on the store then; of sparse tables all (keys, rows)
     scores : ndarray of shape (n_scores,), float64, sum of `score` over the partitions, or None
     """
 
@@ -130,12 +130,25 @@ class AsyncAlgorithm:
     is_scored = False
 
     def initial(self) -> dict[str, np.ndarray]:
-        """Return the parameters to start from, by name."""
+        """Return the parameters to start from, by name; a SparseTable for what is kept by keys."""
         raise NotImplementedError
 
     def optimizers(self) -> dict[str, Any]:
         """Return the store's optimizer of each parameter."""
         raise NotImplementedError
+
+    def first_rows(self) -> dict[str, Any]:
+        """Return the rows (keys, values) that sparse tables begin with, by name; those left out begin empty."""
+        return {}
+
+    def keys(self, shard: Shard, prepared: Any, epoch: int, index: int) -> dict[str, np.ndarray]:
+        """Return the keys of each sparse table that a step reads, int64; the step is given these rows, in this order.
+
+        Parameters
+        ----------
+        epoch, index : int, see StepInfo
+        """
+        return {}
 
     def count_steps(self, rows: Sequence[int]) -> int:
         """Return how many steps an epoch of a partition takes whose blocks have so many rows."""
@@ -174,7 +187,7 @@ class Outcome:
 
     Parameters
     ----------
-    parameters : dict of str to ndarray, float64
+    parameters : dict of str to ndarray, float64; of sparse tables all (keys, rows)
     history : list of RoundRecord, such as EpochRecord, one per epoch
     n_epochs : int, epochs run in all, those before a checkpoint included
     n_steps : int, steps that were applied, over all partitions

@@ -69,7 +69,7 @@ class Course:
     def finish(
         self,
         sums: np.ndarray,
-        parameters: dict[str, np.ndarray],
+        parameters: dict[str, Any],
         scores: np.ndarray | None,
         work: Work,
     ) -> Verdict:
@@ -90,7 +90,7 @@ class Course:
         total = sums[epoch % 2]
         before = self.ends[epoch - 2].total if epoch >= 2 else np.zeros_like(total)
         for name, values in parameters.items():
-            if not np.isfinite(values).all():
+            if not np.isfinite(values[1] if isinstance(values, tuple) else values).all():
                 raise DataError(
                     f"Floating-point under-/overflow occurred at epoch #{epoch + 1}: {name} is not finite. "
                     "Scaling the input data with ParallelStandardScaler or a smaller learning rate might help."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from dparallel.compat import is_given_up, worker_of_this_task
 from dparallel.errors import ConsistencyError
 from dparallel.store.layout import FullUpdate, Reply
 from dparallel.workers.base import AsyncAlgorithm, StepInfo
+from dparallel.workers.reading import Read
 
 SUMS = "epoch sums"  # the store's array of shape (2, n_sums): epochs of even and of odd number add to a row each
 GATE_S = 2.0  # a step that slower partitions hold up for so long gives its thread free: they may be waiting for it
@@ -137,23 +139,36 @@ class _Lane:
         batches = list(self._batches())
         if not batches:
             return
-        reply = self._exchange([], self.names, batches[0][0][1] + self.is_pipelined)
+        reads = deque(self._read(batch, prepared) for batch in batches[: 1 + self.is_pipelined])
+        clock = batches[0][0][1] + self.is_pipelined
+        reply = self._exchange([], self.names, clock, reads[0])
+        if len(reads) > 1 and reads[1].keys is not None:
+            # the second batch reads other rows; what the first will have done to them is counted in
+            self.coming = self._exchange_soon([], self.names, clock, reads[1])
         for i, batch in enumerate(batches):
             if is_given_up():
                 raise CancelledError("The fit that this lane belongs to has ended.")
             clock = batch[0][1]
             # the batch whose parameters are pulled now: the next one, or where answers come late the one after it
-            names = self.names if i + 1 + self.is_pipelined < len(batches) else []
+            ahead = batches[i + 1 + self.is_pipelined : i + 2 + self.is_pipelined]
+            names = self.names if ahead else []
             started = perf_counter()
-            updates = [self._step(p, clock, reply, prepared[p]) for p, _ in batch]
+            read = reads.popleft()
+            updates = [self._step(p, clock, reply, read, prepared[p]) for p, _ in batch]
+            reads.extend(self._read(batch, prepared) for batch in ahead)
             self.compute_s += perf_counter() - started
             self.n_steps += len(updates)
             send = self._send_ahead if self.is_pipelined else self._send
-            reply = send(updates, names, clock, reply)
+            reply = send(updates, names, clock, reply, reads)
             for p, _ in batch:
                 self.next[p] = clock + 1
         if self.coming is not None:
             self._answer(self.coming)
+
+    def _read(self, batch: list[tuple[int, int]], prepared: Mapping[int, Any]) -> Read:
+        """Which rows of sparse tables the steps of a batch read."""
+        keys, n_steps = self.plan.algorithm.keys, self.plan.n_steps
+        return Read({p: keys(self.shards[p], prepared[p], *divmod(clock, n_steps)) for p, clock in batch})
 
     def _batches(self) -> Iterator[list[tuple[int, int]]]:
         """Steps that are computed from the same parameters and sent together, as (partition, clock) of one clock.
@@ -168,7 +183,7 @@ class _Lane:
             else:
                 yield ready
 
-    def _step(self, partition: int, clock: int, reply: Reply, prepared: Any) -> FullUpdate:
+    def _step(self, partition: int, clock: int, reply: Reply, read: Read, prepared: Any) -> FullUpdate:
         epoch, index = divmod(clock, self.plan.n_steps)
         info = StepInfo(
             partition=partition,
@@ -179,35 +194,49 @@ class _Lane:
             share=self.shares[partition],
             control=self.plan.control,
         )
-        values, sums = self.plan.algorithm.step(self.shards[partition], prepared, reply.parameters, info)
+        parameters = read.of(partition, reply.parameters)
+        values, sums = self.plan.algorithm.step(self.shards[partition], prepared, parameters, info)
         rows = np.zeros((2, self.plan.algorithm.n_sums))
         rows[epoch % 2] = sums
         return FullUpdate((partition, clock), {**values, SUMS: rows}, reply.versions)
 
-    def _send(self, updates: list[FullUpdate], names: list[str], clock: int, reply: Reply) -> Reply:
+    def _send(
+        self, updates: list[FullUpdate], names: list[str], clock: int, reply: Reply, reads: Sequence[Read]
+    ) -> Reply:
         """Send updates and return the parameters of the next batch."""
-        return self._exchange(updates, names, clock + 1)
+        return self._exchange(updates, names, clock + 1, reads[-1] if names else None)
 
-    def _send_ahead(self, updates: list[FullUpdate], names: list[str], clock: int, reply: Reply) -> Reply:
+    def _send_ahead(
+        self, updates: list[FullUpdate], names: list[str], clock: int, reply: Reply, reads: Sequence[Read]
+    ) -> Reply:
         """Send updates without waiting and return the parameters of the next batch.
 
         Those are the answer to the batch before, with what was sent just now counted in, so that the store answers
         while the next batch is computed. What is pulled here is for the batch after that one, hence clock + 2.
         """
         answered = reply if self.coming is None else self._answer(self.coming)
-        self.coming = self.plan.handle.exchange_soon(updates, names, self._gate(names, clock + 2), GATE_S)
+        self.coming = self._exchange_soon(updates, names, clock + 2, reads[-1] if names else None)
+        if not reads:
+            return answered  # that was the last batch
         parameters = dict(answered.parameters)
         for name, factor in self.plan.own_writes.items():
             for update in updates:
                 if name in update.values and name in parameters:
-                    parameters[name] = parameters[name] + factor * update.values[name]
+                    parameters[name] = reads[0].counted_in(name, parameters[name], update.values[name], factor)
         return replace(answered, parameters=parameters)
 
-    def _exchange(self, updates: list[FullUpdate], names: list[str], clock: int) -> Reply:
+    def _exchange(self, updates: list[FullUpdate], names: list[str], clock: int, read: Read | None) -> Reply:
         started = perf_counter()
-        reply = self.plan.handle.exchange(updates, names, self._gate(names, clock), GATE_S)
+        keys = None if read is None else read.keys
+        reply = self.plan.handle.exchange(updates, names, self._gate(names, clock), GATE_S, keys)
         self.wait_s += perf_counter() - started
         return reply
+
+    def _exchange_soon(
+        self, updates: list[FullUpdate], names: list[str], clock: int, read: Read | None
+    ) -> Future[Reply]:
+        keys = None if read is None else read.keys
+        return self.plan.handle.exchange_soon(updates, names, self._gate(names, clock), GATE_S, keys)
 
     def _answer(self, coming: Future[Reply]) -> Reply:
         started = perf_counter()

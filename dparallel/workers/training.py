@@ -40,6 +40,7 @@ def train(
     listeners: Sequence[Listener] = (),
     checkpoint: str | os.PathLike[str] | None = None,
     fingerprint: Mapping[str, Any] | None = None,
+    compression: Any = None,
 ) -> Outcome:
     """Run an algorithm's steps until its judge ends it or max_epochs have been run.
 
@@ -53,6 +54,7 @@ def train(
     checkpoint : path of a file or None; where the file is there the training goes on from it, and it is removed at the
         end
     fingerprint : dict of plain values that a checkpoint must share with this training
+    compression : how updates travel, by name of the parameter, see Handle; the sums that are judged travel as they are
 
     Returns
     -------
@@ -69,7 +71,8 @@ def train(
     DataError
         If the parameters left the range of numbers.
     """
-    return Training(rounds, algorithm, staleness, max_epochs, listeners, Saving(checkpoint, fingerprint)).run()
+    saving = Saving(checkpoint, fingerprint)
+    return Training(rounds, algorithm, staleness, max_epochs, listeners, saving, compression).run()
 
 
 class Training:
@@ -83,6 +86,7 @@ class Training:
         max_epochs: int,
         listeners: Sequence[Listener],
         saving: Saving,
+        compression: Mapping[str, Any] | None = None,
     ):
         self.rounds = rounds
         self.algorithm = algorithm
@@ -90,6 +94,8 @@ class Training:
         self.max_epochs = max_epochs
         self.audience = Audience(listeners)
         self.saving = saving
+        self.compression = compression
+        self._moved = 0
         self.rows = [[n or 0 for n in shard] for shard in rounds.rows]
         self.token = uuid.uuid4().hex[:12]
         self.n_steps = max(1, *(algorithm.count_steps(rows) for rows in self.rows))
@@ -113,7 +119,8 @@ class Training:
 
     def _run(self) -> Outcome:
         with self._open_store(self._read()) as store:
-            plans = Plans(self.token, self.algorithm, store.handle(), self.staleness, self.n_steps, self.rows)
+            handle = store.handle(self.compression)
+            plans = Plans(self.token, self.algorithm, handle, self.staleness, self.n_steps, self.rows)
             lanes = _open_lanes(self.rounds, plans)
             try:
                 outcome = self._run_epochs(store, lanes)
@@ -158,6 +165,7 @@ class Training:
             optimizer=self._optimizers(),
             staleness=self.staleness,
             n_partitions=len(self.rows),
+            rows=self.algorithm.first_rows(),
             **options,
         )
 
@@ -181,7 +189,7 @@ class Training:
             scores = (
                 score_shards(self.rounds, self.algorithm, self.token, parameters) if self.algorithm.is_scored else None
             )
-            work = self._work_since(before, self._mark(store, lanes), parameters)
+            work = self._work_since(before, self._mark(store, lanes), store, parameters)
             verdict = self.course.finish(sums, parameters, scores, work)
             verdict = self._tell(verdict, parameters)
             self.saving.write(functools.partial(self._state, store))
@@ -227,13 +235,22 @@ class Training:
     ) -> tuple[float, int, int, dict[str, float]]:
         return perf_counter(), lanes.n_steps, store.n_failovers, dict(lanes.seconds_by_worker)
 
-    def _work_since(self, before: Any, now: Any, parameters: Mapping[str, np.ndarray]) -> Work:
-        """What was done between two marks; no bytes moved where nothing left the process."""
+    def _work_since(self, before: Any, now: Any, store: ParameterStore, parameters: Mapping[str, Any]) -> Work:
+        """What was done between two marks."""
         seconds, n_steps, n_failovers = (new - old for new, old in zip(now[:3], before[:3], strict=True))
-        size = 0 if self.rounds.is_local else sum(values.nbytes for values in parameters.values())
         workers = {name: total - before[3].get(name, 0.0) for name, total in now[3].items()}
         workers = {name: took for name, took in workers.items() if took > 0}
-        return Work(seconds, 2 * n_steps * size, n_steps, n_failovers, workers)
+        return Work(seconds, self._bytes(n_steps, store, parameters), n_steps, n_failovers, workers)
+
+    def _bytes(self, n_steps: int, store: ParameterStore, parameters: Mapping[str, Any]) -> int:
+        """What the steps of an epoch sent and received; nothing where nothing left the process."""
+        if self.rounds.is_local:
+            return 0
+        if self.compression is None and not any(isinstance(values, tuple) for values in parameters.values()):
+            return 2 * n_steps * sum(values.nbytes for values in parameters.values())
+        stats, before = store.stats(), self._moved
+        self._moved = stats.bytes_in + stats.bytes_out
+        return self._moved - before
 
 
 def _open_lanes(rounds: Rounds, plans: Plans) -> ThreadLanes | WorkerLanes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -116,6 +116,8 @@ class LinearSGD(AsyncAlgorithm):
     whole: Source | None = None
 
     n_sums = 2
+    source_kind: ClassVar[Any] = Source
+    rows_kind: ClassVar[Any] = PartitionRows
 
     @property
     def is_scored(self) -> bool:  # type: ignore[override]
@@ -151,12 +153,13 @@ class LinearSGD(AsyncAlgorithm):
     def prepare(self, shard: Shard) -> PartitionRows:
         if self.whole is not None:
             low = shard.offset or 0
-            return PartitionRows(self.whole, [Segment(0, low, low + (shard.n_rows or 0))])
+            return self.rows_kind(self.whole, [Segment(0, low, low + (shard.n_rows or 0))])
         numbers = range(shard.first_block, shard.first_block + len(shard.blocks))
         first_rows = np.concatenate([[0], np.cumsum(self.row_counts)])
-        source = Source(shard.blocks.entries, numbers, first_rows[numbers.start : numbers.stop].tolist(), self.reading)
+        first = first_rows[numbers.start : numbers.stop].tolist()
+        source = self.source_kind(shard.blocks.entries, numbers, first, self.reading)
         heights = self.row_counts[numbers.start : numbers.stop].tolist()
-        return PartitionRows(source, [Segment(i, 0, height) for i, height in enumerate(heights)])
+        return self.rows_kind(source, [Segment(i, 0, height) for i, height in enumerate(heights)])
 
     def step(
         self, shard: Shard, prepared: PartitionRows, parameters: Mapping[str, np.ndarray], info: StepInfo
@@ -194,6 +197,10 @@ class LinearSGD(AsyncAlgorithm):
 
     def judge(self) -> EpochJudge:
         return replace(self.verdicts)
+
+    def kept(self, parameters: Mapping[str, Any]) -> Any:
+        """The parameters that the next call of partial_fit goes on from as a whole, or None."""
+        return None
 
 
 class Descent:

@@ -42,14 +42,16 @@ class AsyncSGDClassifier(LinearClassifier, AsyncLinear):
         share the rows and not the classes.
     random_state : int, RandomState or None, default=None
         Seeds the orders of the rows and the choice of those held out, which belong to epochs, blocks and row numbers.
-    learning_rate : {"auto", "constant", "optimal", "invscaling", "adaptive", "pa1", "pa2"}, default="auto"
+    learning_rate : {"auto", "constant", "optimal", "invscaling", "adaptive", "pa1", "pa2", "ftrl"}, default="auto"
         scikit-learn's schedules, in which t counts a partition's minibatches; and "auto", which needs no tuning and no
         scaled data. There steps are as long in every column as if it had been standardised (for CSR, only divided by
         the size of what is stored in it), while penalties and coefficients stay in X's units. The rate is
-        eta0 / (1 + (t - 1) / knee), and is divided by 4 after every second epoch without improvement.
+        eta0 / (1 + (t - 1) / knee), and is divided by 4 after every second epoch without improvement. "ftrl" is
+        FTRL-Proximal, for hashed CSR rows: each row a step, each coefficient its own rate, sparse_coef.
     eta0 : float or "auto", default="auto"
-        Rate at the start; for "pa1" and "pa2" their constant C. "auto": the longest that is safe, from eigenvalues of
-        some rows, which give the knee, too; any schedule may have it.
+        Rate at the start; for "pa1" and "pa2" their constant C, for "ftrl" its alpha. "auto": the longest that is safe,
+        from eigenvalues of some rows, which give the knee, too; any schedule may have it. For "ftrl" 0.1, divided by
+        the size of the stored values.
     power_t : float, default=0.5
         Of "invscaling".
     early_stopping : bool, default=False
@@ -77,6 +79,14 @@ class AsyncSGDClassifier(LinearClassifier, AsyncLinear):
     checkpoint : str, path or None, default=None
         File that fit writes its state to, and from which the next fit on the same data goes on if one was broken off.
         It is removed at the end.
+    sparse_coef : {"auto", True, False}, default="auto"
+        Keep the coefficients in a sparse table of the store, where nothing is as long as a row; for CSR rows. "auto":
+        for more than 2**20 columns, if the other parameters allow it, and for "ftrl". coef_ is then a CSR matrix. What
+        would not be exact is refused: an L1 penalty with other rates than "ftrl", average, an L2 penalty with another
+        optimizer than "sgd". Steps are then taken in X's own coordinates.
+    compression : None, "fp16" or ("top_k", share), default=None
+        How the displacement of the coefficients travels: in half precision, or the share of it that is largest, while
+        the rest waits for later steps.
 
     Attributes
     ----------
@@ -147,6 +157,8 @@ class AsyncSGDClassifier(LinearClassifier, AsyncLinear):
         push_every="auto",
         staleness=None,
         checkpoint=None,
+        sparse_coef="auto",
+        compression=None,
     ):
         self.loss = loss
         self.penalty = penalty
@@ -174,3 +186,5 @@ class AsyncSGDClassifier(LinearClassifier, AsyncLinear):
         self.push_every = push_every
         self.staleness = staleness
         self.checkpoint = checkpoint
+        self.sparse_coef = sparse_coef
+        self.compression = compression

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,22 @@ class Geometry:
     top: float = 0.0
     middle: float = 0.0
     tail: float = 0.0
+
+    @classmethod
+    def of_samples(
+        cls,
+        squared_norm: float,
+        top: float,
+        middle: float,
+        n_sampled: float,
+        tail: float,
+        metric: np.ndarray | None = None,
+        shift: np.ndarray | None = None,
+    ) -> Geometry:
+        """The geometry where top and middle are of the sum over so many rows."""
+        n_sampled = max(1.0, n_sampled)
+        found = (squared_norm, _MARGIN * top / n_sampled, middle / n_sampled, tail)
+        return cls(metric, shift, *(float(coarse(number)) for number in found))
 
     def bend(self, batch_size: int) -> float:
         """The curvature that a step of a minibatch meets, for a loss whose second derivative is 1.
@@ -99,9 +116,9 @@ def lie(
     top, middle, n_sampled = (float(number) for number in rounds.reduce(_eigenvalues_of_shard, np.add, state))
     squares, fourth_powers = rounds.reduce(_tail_of_shard, np.add, state) if is_quadratic else (0.0, 0.0)
     tail = float(fourth_powers / squares) if squares > 0 else 0.0
-    n_sampled = max(1.0, n_sampled)
-    found = (squared_norm, _MARGIN * top / n_sampled, middle / n_sampled, tail)
-    return Geometry(None if metric is None else coarse(metric), shift, *(float(coarse(number)) for number in found))
+    return Geometry.of_samples(
+        squared_norm, top, middle, n_sampled, tail, None if metric is None else coarse(metric), shift
+    )
 
 
 def coarse(values: Any) -> Any:
@@ -143,25 +160,83 @@ def _eigenvalues_of_shard(shard: Shard, state: tuple[np.ndarray | None, np.ndarr
 
 
 def _eigenvalues(shard: Shard, state: tuple[np.ndarray | None, np.ndarray | None, bool]) -> np.ndarray:
-    parts: list[Any] = []
-    n_rows = 0
-    for block in shard.blocks:
-        limit = max(16, min(_SAMPLED_ROWS, _SAMPLED_VALUES // max(1, block.X.shape[1])))
-        count = min(block.n_rows, limit - n_rows, max(_ROWS_OF_A_BLOCK, -(-limit // len(shard.blocks))))
-        if count > 0:
-            rows = np.linspace(0, block.n_rows - 1, count).astype(np.int64)
-            parts.append(_sample(block, rows, *state))
-            n_rows += count
-        if n_rows >= limit:
-            break
+    parts = _samples(
+        shard,
+        lambda n: max(16, min(_SAMPLED_ROWS, _SAMPLED_VALUES // max(1, n))),
+        lambda block, rows: _sample(block, rows, *state),
+    )
+    n_rows = sum(part.shape[0] for part in parts)
     if not parts:
         return np.zeros(3)
     if parts[0].shape[1] > _FEW_FEATURES:
         return np.array([_largest_eigenvalue(parts), 0.0, n_rows])
+    return np.array([*_top_and_middle(parts), n_rows])
+
+
+def _top_and_middle(parts: list[Any]) -> tuple[float, float]:
+    """The largest and the median eigenvalue, of those that are not 0, of the sum of row * row'."""
     squares = sum(part.T @ part for part in parts)
     values = np.linalg.eigvalsh(squares.toarray() if hasattr(squares, "indptr") else squares)
     top = max(float(values[-1]), 0.0)
-    return np.array([top, np.median(values[values > _NOTHING * top]) if top > 0 else 0.0, n_rows])
+    return top, float(np.median(values[values > _NOTHING * top])) if top > 0 else 0.0
+
+
+def _samples(shard: Shard, limit_of: Callable[[int], int], sample: Callable[[Any, np.ndarray], Any]) -> list[Any]:
+    """What sample returns of some rows of each block, as many of a shard as limit_of says for n_features."""
+    parts: list[Any] = []
+    n_rows = 0
+    for block in shard.blocks:
+        limit = limit_of(block.X.shape[1])
+        count = min(block.n_rows, limit - n_rows, max(_ROWS_OF_A_BLOCK, -(-limit // len(shard.blocks))))
+        if count > 0:
+            rows = np.linspace(0, block.n_rows - 1, count).astype(np.int64)
+            parts.append(sample(block, rows))
+            n_rows += count
+        if n_rows >= limit:
+            break
+    return parts
+
+
+def sparse_eigenvalues_of_shard(shard: Shard, fit_intercept: bool) -> np.ndarray:
+    """Partial: the same of CSR rows, over the columns that the sampled rows have."""
+    import scipy.sparse
+
+    parts = _samples(shard, lambda n: _SAMPLED_ROWS, _sparse_sample)
+    if not parts:
+        return np.zeros(3)
+    roots = np.concatenate([root for _, root in parts])
+    rows = scipy.sparse.vstack([part for part, _ in parts], format="csr")
+    columns, places = np.unique(rows.indices, return_inverse=True)
+    n_features, shape = rows.shape[1] + fit_intercept, (rows.shape[0], len(columns))
+    rows = scipy.sparse.csr_matrix((rows.data, places.reshape(-1), rows.indptr), shape=shape)
+    if fit_intercept:
+        rows = scipy.sparse.hstack([rows, scipy.sparse.csr_matrix(roots[:, None])], format="csr")
+        columns = np.append(columns, n_features - 1)
+    with one_thread("blas"):
+        if n_features > _FEW_FEATURES:
+            return np.array([_largest_eigenvalue([rows], columns), 0.0, rows.shape[0]])
+        return np.array([*(_top_and_middle([rows]) if len(columns) else (0.0, 0.0)), rows.shape[0]])
+
+
+def _sparse_sample(block: Any, rows: np.ndarray) -> tuple[Any, np.ndarray]:
+    """Some CSR rows times the root of their weights, and these; scipy's products would take a vector of all columns."""
+    chosen = block.X[rows].astype(np.float64)
+    roots = np.ones(len(rows)) if block.sample_weight is None else np.sqrt(block.sample_weight[rows])
+    chosen.data *= np.repeat(roots, np.diff(chosen.indptr))
+    return chosen, roots
+
+
+def sparse_tail_of_shard(shard: Shard, fit_intercept: bool) -> np.ndarray:
+    """Partial: what _tail_of_shard returns, of CSR rows in their own coordinates."""
+    total = np.zeros(2)
+    for block in shard.blocks:
+        owners = np.repeat(np.arange(block.n_rows), np.diff(block.X.indptr))
+        squares = block.X.data.astype(np.float64) ** 2
+        norms = np.bincount(owners, squares, minlength=block.n_rows) + float(fit_intercept)
+        if block.sample_weight is not None:
+            norms = norms * block.sample_weight
+        total += [norms.sum(), norms @ norms]
+    return total
 
 
 def _sample(block: Any, rows: np.ndarray, metric: Any, shift: Any, fit_intercept: bool) -> Any:
@@ -202,9 +277,12 @@ def _tail_of_shard(shard: Shard, state: tuple[np.ndarray | None, np.ndarray | No
     return total
 
 
-def _largest_eigenvalue(parts: list[Any]) -> float:
-    """Of the sum of row * row', by power iteration from a vector that no data are orthogonal to by design."""
-    vector = 1.0 + 0.1 * np.cos(np.arange(parts[0].shape[1]))
+def _largest_eigenvalue(parts: list[Any], columns: np.ndarray | None = None) -> float:
+    """Of the sum of row * row', by power iteration from a vector that no data are orthogonal to by design.
+
+    columns : their numbers, None for all
+    """
+    vector = 1.0 + 0.1 * np.cos(np.arange(parts[0].shape[1]) if columns is None else columns)
     vector /= np.linalg.norm(vector)
     value = 0.0
     for _ in range(_ITERATIONS):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ class EpochJudge:
     learning_rate : str; "adaptive" is divided by 5 in place of an end, as long as it is above 1e-6, and "auto" by 4
         after every second epoch without improvement, since it is the noise of long steps that hides it
     score : function of the scores' sums, or None where the objective decides
+    penalised : function of the parameters, the coefficients that the penalties are of
 
     Notes
     -----
@@ -44,6 +46,7 @@ class EpochJudge:
     eta0: float = 1.0
     learning_rate: str = "constant"
     score: Callable[[np.ndarray], float] | None = None
+    penalised: Callable[[Mapping[str, Any]], np.ndarray] = itemgetter("coef")
     best: float = field(default=np.inf, init=False)
     n_idle: int = field(default=0, init=False)
     factor: float = field(default=1.0, init=False)
@@ -63,7 +66,7 @@ class EpochJudge:
 
     def _objective(self, report: EpochReport) -> float:
         loss, weight = report.sums
-        coef = report.parameters["coef"]
+        coef = self.penalised(report.parameters)
         penalty = 0.5 * self.l2 * float((coef**2).sum()) + self.l1 * float(np.abs(coef).sum())
         return float(loss / weight) + penalty if weight > 0 else penalty
 

@@ -7,25 +7,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_matrix, issparse
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from dparallel.errors import DataError, warn
 from dparallel.estimator import ParallelEstimator
-from dparallel.estimators.sgd.algorithm import LinearSGD, published
+from dparallel.estimators.sgd.algorithm import LinearSGD
 from dparallel.estimators.sgd.parameters import check_parameters
 from dparallel.estimators.sgd.polish import polish
 from dparallel.estimators.sgd.predictions import Line
-from dparallel.estimators.sgd.settling import (
-    Before,
-    begin,
-    fingerprint,
-    longest_epoch,
-    seed_of,
-    settle,
-)
-from dparallel.estimators.sgd.survey import Survey, survey
+from dparallel.estimators.sgd.settling import Before, Dense, fingerprint, longest_epoch, seed_of, settle
+from dparallel.estimators.sgd.sparse.coefficients import SparseLine
+from dparallel.estimators.sgd.survey import Survey
 from dparallel.observe.callbacks import CallbackSupport
 from dparallel.observe.fits import FitObservers
 from dparallel.rounds import Rounds, open_rounds
@@ -35,6 +30,7 @@ from dparallel.workers import Outcome
 class SGDLinear(CallbackSupport, ParallelEstimator):
     """Base of all linear models by SGD: what happens around the training, which a subclass brings."""
 
+    coef_: Any
     _reads_sparse = True
     _losses: tuple[str, ...] = ()
 
@@ -69,6 +65,10 @@ class SGDLinear(CallbackSupport, ParallelEstimator):
         """Train; plain : what tells this fit from others, None in partial_fit."""
         raise NotImplementedError
 
+    def _way(self, blocks: Any) -> Any:
+        """How the coefficients are kept: Dense, or what has the same methods."""
+        return Dense()
+
     def _check_parameters(self, *, partial: bool = False) -> None:
         check_parameters(self, losses=self._losses, partial=partial)
 
@@ -76,20 +76,20 @@ class SGDLinear(CallbackSupport, ParallelEstimator):
         self._check_parameters()
         blocks = self._gather(X, one_column(y), sample_weight)
         observers = FitObservers(self, X, y, sample_weight, n_starts=1, max_rounds=self.max_iter)
-        listeners = observers.listeners(lambda parameters: self._attributes(published(parameters), blocks.dtype))
-        before = Before()
+        listeners = observers.listeners(lambda parameters: self._attributes(way.published(parameters), blocks.dtype))
+        before, way = Before(), self._way(blocks)
         with open_rounds(blocks, **self._cutting()) as rounds:
-            found = survey(rounds, self._summarise())
+            found = way.survey(rounds, self._summarise())
             targets = self._targets(found, None)
             if self.warm_start and hasattr(self, "coef_"):
                 coef_init = self.coef_ if coef_init is None else coef_init
                 intercept_init = self.intercept_ if intercept_init is None else intercept_init
-            start = begin(targets.n_outputs, blocks.n_features, coef_init, intercept_init)
+            start = way.begin(targets.n_outputs, blocks.n_features, coef_init, intercept_init)
             plain = fingerprint(self, found, targets)
-            algorithm = settle(self, rounds, found, targets, self._seed(plain), start, before)
+            algorithm = settle(self, rounds, found, targets, self._seed(plain), start, before, way=way)
             outcome = self._train(rounds, algorithm, int(self.max_iter), plain, listeners)
             after = before.follow(outcome, algorithm, found, longest_epoch(rounds, algorithm.pace))
-            learnt = after.published(outcome.parameters)
+            learnt = way.learnt(after, outcome.parameters)
             if algorithm.objective.l1 and algorithm.sure_rate:
                 learnt = polish(rounds, algorithm, learnt)
         self._publish(outcome, after, learnt, blocks.dtype)
@@ -101,16 +101,17 @@ class SGDLinear(CallbackSupport, ParallelEstimator):
         first = not hasattr(self, "coef_")
         blocks = self._gather(X, one_column(y), sample_weight, reset=first)
         before = getattr(self, "_before", Before())
+        way = self._way(blocks)
         with open_rounds(blocks, **self._cutting(partial=True)) as rounds:
-            found = survey(rounds, self._summarise())
+            found = way.survey(rounds, self._summarise())
             targets = self._targets(found, classes)
             known = (None, None) if first else (self.coef_, self.intercept_)
-            start = begin(targets.n_outputs, blocks.n_features, *(known if before.coef is None else before.last))
-            algorithm = settle(self, rounds, found, targets, self._seed({}), start, before, partial=True)
+            start = way.begin(targets.n_outputs, blocks.n_features, *(known if before.coef is None else before.last))
+            algorithm = settle(self, rounds, found, targets, self._seed({}), start, before, partial=True, way=way)
             outcome = self._train(rounds, algorithm, 1)
             after = before.follow(outcome, algorithm, found, longest_epoch(rounds, algorithm.pace))
         dtype = blocks.dtype if first else self.coef_.dtype
-        self._publish(outcome, after, after.published(outcome.parameters), dtype)
+        self._publish(outcome, after, way.learnt(after, outcome.parameters), dtype)
         return self
 
     def _seed(self, plain: dict[str, Any]) -> int:
@@ -142,9 +143,35 @@ class SGDLinear(CallbackSupport, ParallelEstimator):
             ConvergenceWarning,
         )
 
-    def _line(self) -> Line:
+    def _line(self) -> Line | SparseLine:
         check_is_fitted(self)
-        return Line(np.atleast_2d(self.coef_), np.atleast_1d(self.intercept_))
+        intercept = np.atleast_1d(self.intercept_)
+        if issparse(self.coef_):
+            return SparseLine(self.coef_, intercept)
+        return Line(np.atleast_2d(self.coef_), intercept)
+
+    def sparsify(self):
+        """Make coef_ a CSR matrix, as scikit-learn does; predictions then cost in proportion to stored values.
+
+        Returns
+        -------
+        self
+        """
+        check_is_fitted(self)
+        self.coef_ = csr_matrix(self.coef_)
+        return self
+
+    def densify(self):
+        """Make coef_ an ndarray again, as scikit-learn does; it has the length of all features.
+
+        Returns
+        -------
+        self
+        """
+        check_is_fitted(self)
+        if issparse(self.coef_):
+            self.coef_ = self.coef_.toarray()
+        return self
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "coef_")
@@ -198,5 +225,5 @@ def copy_fit(model: Any, target: Any, **attributes: Any) -> Any:
     names = ("coef_", "intercept_", "classes_", "n_iter_", "n_features_in_", "feature_names_in_")
     found = {name: getattr(model, name) for name in names if hasattr(model, name)}
     for name, value in {**found, **attributes}.items():
-        setattr(target, name, value.copy() if isinstance(value, np.ndarray) else value)
+        setattr(target, name, value.copy() if isinstance(value, np.ndarray) or issparse(value) else value)
     return target

@@ -95,7 +95,7 @@ class LinearClassifier(ClassifierMixin, SGDLinear):
         scores : ndarray of shape (n_rows,) for two classes, else (n_rows, n_classes), of X's dtype; lazy for Dask input
         """
         line = self._line()
-        columns = None if len(line.coef) == 1 else self.classes_.tolist()
+        columns = None if line.n_outputs == 1 else self.classes_.tolist()
         return self._apply(X, line, dtype=None, columns=columns)
 
     @available_if(_knows_chances)

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 
 from dparallel.estimators.checks import check_choice, check_number, check_switch
+from dparallel.store.compression import make_compression
+from dparallel.store.optimizers import SGD
 
 REGRESSION_LOSSES = ("squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive")
 LOSSES = ("hinge", "log_loss", "modified_huber", "squared_hinge", "perceptron", *REGRESSION_LOSSES)
 PENALTIES = ("l2", "l1", "elasticnet", None)
 PASSIVE = ("pa1", "pa2")
 LEARNING_RATES = ("auto", "constant", "optimal", "invscaling", "adaptive", *PASSIVE)
+LEADER = "ftrl"  # needs coefficients in a sparse table
 
 
 def check_parameters(model: Any, *, losses: tuple[str, ...], partial: bool = False) -> None:
@@ -33,7 +36,7 @@ def check_parameters(model: Any, *, losses: tuple[str, ...], partial: bool = Fal
     """
     check_choice(model, "loss", losses)
     check_choice(model, "penalty", PENALTIES)
-    check_choice(model, "learning_rate", LEARNING_RATES)
+    check_choice(model, "learning_rate", (*LEARNING_RATES, LEADER) if hasattr(model, "sparse_coef") else LEARNING_RATES)
     for name in ("fit_intercept", "shuffle", "early_stopping", "warm_start"):
         check_switch(model, name)
     for name in ("max_iter", "n_iter_no_change"):
@@ -85,12 +88,39 @@ def check_asynchronous(model: Any) -> None:
     if model.staleness is not None:
         check_number(model, "staleness", Integral, 0)
     check_checkpoint(model)
+    check_choice(model, "sparse_coef", (False, True, "auto"))
+    make_compression(model.compression, ("coef",))
+    if model.sparse_coef is True and sparse_refusal(model):
+        raise ValueError(f"sparse_coef=True was given, but {sparse_refusal(model)}")
 
 
 def check_checkpoint(model: Any) -> None:
     """Refuse a checkpoint that is neither None nor a path."""
     if model.checkpoint is not None and not isinstance(model.checkpoint, (str, os.PathLike)):
         raise TypeError(f"checkpoint was given {model.checkpoint!r}. It must be the path of a file, or None.")
+
+
+def sparse_refusal(model: Any) -> str:
+    """Why a model's coefficients cannot be kept in a sparse table, with a remedy; empty where they can."""
+    is_leader = model.learning_rate == LEADER
+    has_l1 = model.penalty == "l1" or (model.penalty == "elasticnet" and model.l1_ratio > 0)
+    has_l2 = model.alpha > 0 and model.penalty in ("l2", "elasticnet")
+    plain = model.optimizer == "sgd" or isinstance(model.optimizer, SGD)
+    if model.average:
+        return "average=True moves the averages of all columns in every step. Give average=False."
+    if has_l1 and model.alpha > 0 and not is_leader:
+        return (
+            "an L1 penalty moves the coefficients of all columns in every step, and no scale stands for that. Give "
+            'learning_rate="ftrl", whose L1 is in closed form and gives exact zeros; or penalty="l2".'
+        )
+    if is_leader and not plain:
+        return f'learning_rate="ftrl" is an optimizer itself. Leave out optimizer={model.optimizer!r}.'
+    if has_l2 and not plain:
+        return (
+            f"optimizer={model.optimizer!r} has no exact L2 penalty for columns that a step does not have. Give "
+            'optimizer="sgd", learning_rate="ftrl", or penalty=None.'
+        )
+    return ""
 
 
 def _check_together(model: Any, partial: bool) -> None:

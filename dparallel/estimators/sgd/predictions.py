@@ -28,9 +28,14 @@ class Line:
     coef: np.ndarray
     intercept: np.ndarray
 
+    @property
+    def n_outputs(self) -> int:
+        """Rows of the coefficients."""
+        return len(self.coef)
+
     def __call__(self, X: Any) -> np.ndarray:
         scores = self.scores(X)
-        return scores[:, 0] if len(self.coef) == 1 else scores
+        return scores[:, 0] if self.n_outputs == 1 else scores
 
     def scores(self, X: Any) -> np.ndarray:
         """Decision values of shape (n_rows, n_outputs)."""
@@ -51,7 +56,7 @@ def refuse_not_finite(X: Any) -> None:
 class Predict:
     """Classes of a block, of shape (n_rows,) and the classes' dtype."""
 
-    line: Line
+    line: Any
     classes: np.ndarray
 
     def __call__(self, X: Any) -> np.ndarray:
@@ -66,7 +71,7 @@ class Probabilities:
 
     Parameters
     ----------
-    line : Line
+    line : Line or SparseLine
     loss : "log_loss" (logistic, or softmax for more than two classes) or "modified_huber"
     log : bool
 
@@ -77,7 +82,7 @@ class Probabilities:
     2004).
     """
 
-    line: Line
+    line: Any
     loss: str
     log: bool = False
 

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 
 from dparallel.errors import DataError
-from dparallel.estimators.sgd.algorithm import Averaging, LinearSGD, Objective
+from dparallel.estimators.sgd.algorithm import Averaging, LinearSGD, Objective, published
 from dparallel.estimators.sgd.classes import Labels
 from dparallel.estimators.sgd.geometry import Geometry, coarse, lie
 from dparallel.estimators.sgd.holdout import hold_out
 from dparallel.estimators.sgd.judge import EpochJudge
 from dparallel.estimators.sgd.pace import Pace, choose_pace
 from dparallel.estimators.sgd.parameters import PASSIVE
-from dparallel.estimators.sgd.rows import Reading, Source, count_batches
+from dparallel.estimators.sgd.rows import Reading, count_batches
 from dparallel.estimators.sgd.schedule import QUADRATIC, Schedule, choose_knee, curvature
-from dparallel.estimators.sgd.survey import Survey
+from dparallel.estimators.sgd.survey import Survey, survey
 from dparallel.moments import Moments
 from dparallel.rounds import Rounds
 from dparallel.store.optimizers import make_optimizer
@@ -40,6 +40,7 @@ class Before:
     eta0 : float, the shortest first rate that "auto" has chosen, 0 for none
     coef, intercept : the parameters that training goes on from, float64; None where those are the published ones
     coef_sum, intercept_sum, n_summed : sums of the parameters of all minibatches, for average
+    state : the parameters of a store that goes on as a whole, or None
     """
 
     batches: float = 0.0
@@ -53,6 +54,7 @@ class Before:
     coef_sum: np.ndarray | float = 0.0
     intercept_sum: np.ndarray | float = 0.0
     n_summed: float = 0.0
+    state: Any = None
 
     @property
     def last(self) -> tuple[np.ndarray | None, np.ndarray | None]:
@@ -89,6 +91,7 @@ class Before:
             coef_sum=self.coef_sum + parameters["coef_sum"] if is_summed else 0.0,
             intercept_sum=self.intercept_sum + parameters["intercept_sum"] if is_summed else 0.0,
             n_summed=self.n_summed + float(parameters["n_summed"][0]) if is_summed else 0.0,
+            state=algorithm.kept(parameters),
         )
 
     def published(self, parameters: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -115,7 +118,7 @@ def begin(n_outputs: int, n_features: int, coef: Any, intercept: Any) -> tuple[n
     for name, given, values in (("coef_init", coef, start[0]), ("intercept_init", intercept, start[1])):
         if given is None:
             continue
-        given = np.asarray(given, np.float64)
+        given = np.asarray(given.toarray() if hasattr(given, "toarray") else given, np.float64)
         alike = given.shape == values.shape or (n_outputs == 1 and given.size == values.size)
         if not alike:
             raise DataError(
@@ -125,16 +128,71 @@ def begin(n_outputs: int, n_features: int, coef: Any, intercept: Any) -> tuple[n
     return start
 
 
+class Dense:
+    """Coefficients in one array: how they are begun, trained and published."""
+
+    kind: Any = LinearSGD
+    survey: Any = staticmethod(survey)
+    begin: Any = staticmethod(begin)
+    published: Any = staticmethod(published)
+
+    def learnt(self, after: Before, parameters: dict[str, np.ndarray]) -> tuple[Any, np.ndarray]:
+        """The parameters to publish at the end of a call."""
+        return after.published(parameters)
+
+    def pace(self, model: Any, rounds: Rounds, found: Any, targets: Any) -> Pace:
+        """How much is done between two looks at the store."""
+        return choose_pace(
+            1 if model.learning_rate in PASSIVE else model.batch_size,
+            model._minibatches_of_a_step(),
+            n_rows=found.n_rows,
+            n_partitions=rounds.n_shards,
+            entries=found.entries,
+            n_outputs=targets.n_outputs,
+            is_local=rounds.is_local,
+        )
+
+    def geometry(
+        self, model: Any, rounds: Rounds, before: Before, found: Any, objective: Objective, partial: bool
+    ) -> Geometry | None:
+        """How the rows lie, where anything depends on it."""
+        scaled = model.learning_rate == "auto"
+        if not (scaled or isinstance(model.eta0, str) or (objective.l1 and not partial)):
+            return None
+        return lie(
+            rounds,
+            before.with_moments(found),
+            before.with_stored(found),
+            fit_intercept=bool(model.fit_intercept),
+            scaled=scaled,
+            is_batch=partial,
+            is_quadratic=model.loss in QUADRATIC,
+        )
+
+    def first_rate(self, model: Any, found: Any) -> float | None:
+        """The rate at the start where no geometry is needed for it."""
+        return None if isinstance(model.eta0, str) else float(model.eta0)
+
+    def rest(self, found: Any, before: Before) -> dict[str, Any]:
+        """What else the algorithm is given."""
+        return {}
+
+    def make(self, **given: Any) -> LinearSGD:
+        """Make the algorithm."""
+        return self.kind(**given)
+
+
 def settle(
     model: Any,
     rounds: Rounds,
     found: Survey,
     targets: Any,
     seed: int,
-    start: tuple[np.ndarray, np.ndarray],
+    start: tuple[Any, np.ndarray],
     before: Before,
     *,
     partial: bool = False,
+    way: Any,
 ) -> LinearSGD:
     """Make the algorithm of one call of fit or partial_fit.
 
@@ -144,19 +202,22 @@ def settle(
     targets : Labels or Numbers
     start : coef and intercept to start from
     partial : bool, whether partial_fit asks: one epoch, which nobody judges
+    way : Dense, or what has the same methods
     """
     objective = make_objective(model, targets)
-    pace = _pace(model, rounds, found, targets)
+    pace = way.pace(model, rounds, found, targets)
     early = model.early_stopping and not partial
     fraction = model.validation_fraction
     held_out = hold_out(rounds, targets, seed, fraction, found.n_rows) if early else None
     reading = Reading(targets, seed, bool(model.shuffle), held_out)
-    geometry = _geometry(model, rounds, before, found, objective, partial)
-    eta0 = _first_rate(model, found, targets, objective, geometry, pace, before)
+    geometry = way.geometry(model, rounds, before, found, objective, partial)
+    eta0 = way.first_rate(model, found)
+    if eta0 is None:
+        eta0 = _first_rate(found, targets, objective, geometry, pace, before)
     settling_time = 0.0 if geometry is None else float(coarse(geometry.settling_time(pace.batch_size)))
     knee = choose_knee(settling_time, longest_epoch(rounds, pace))
     local = rounds.blocks.local
-    return LinearSGD(
+    return way.make(
         coef=start[0],
         intercept=start[1],
         objective=objective,
@@ -172,7 +233,8 @@ def settle(
         sure_rate=_sure_rate(found, targets, objective, geometry),
         metric=None if geometry is None else geometry.metric,
         shift=None if geometry is None else geometry.shift,
-        whole=None if local is None else Source([local], [0], [0], reading),
+        whole=None if local is None else way.kind.source_kind([local], [0], [0], reading),
+        **way.rest(found, before),
     )
 
 
@@ -188,30 +250,9 @@ def _judge(model: Any, objective: Objective, eta0: float, score: Any, partial: b
     )
 
 
-def _geometry(
-    model: Any, rounds: Rounds, before: Before, found: Survey, objective: Objective, partial: bool
-) -> Geometry | None:
-    """How the rows lie, where anything depends on it."""
-    scaled = model.learning_rate == "auto"
-    if not (scaled or isinstance(model.eta0, str) or (objective.l1 and not partial)):
-        return None
-    moments, stored = before.with_moments(found), before.with_stored(found)
-    return lie(
-        rounds,
-        moments,
-        stored,
-        fit_intercept=bool(model.fit_intercept),
-        scaled=scaled,
-        is_batch=partial,
-        is_quadratic=model.loss in QUADRATIC,
-    )
-
-
 def _first_rate(
-    model: Any, found: Survey, targets: Any, objective: Objective, geometry: Geometry | None, pace: Pace, before: Before
+    found: Survey, targets: Any, objective: Objective, geometry: Geometry, pace: Pace, before: Before
 ) -> float:
-    if not isinstance(model.eta0, str) or geometry is None:
-        return float(model.eta0)
     bend = _bend_of_loss(found, targets, objective) * geometry.bend(pace.batch_size)
     rate = float(coarse(1.0 / bend)) if bend > 0 else 1.0
     return min(rate, before.eta0) if before.eta0 else rate
@@ -239,18 +280,6 @@ def make_objective(model: Any, targets: Any) -> Objective:
     return Objective(loss, float(model.epsilon), alpha * l2, alpha * l1, bool(model.fit_intercept))
 
 
-def _pace(model: Any, rounds: Rounds, found: Survey, targets: Any) -> Pace:
-    return choose_pace(
-        1 if model.learning_rate in PASSIVE else model.batch_size,
-        model._minibatches_of_a_step(),
-        n_rows=found.n_rows,
-        n_partitions=rounds.n_shards,
-        entries=found.entries,
-        n_outputs=targets.n_outputs,
-        is_local=rounds.is_local,
-    )
-
-
 def longest_epoch(rounds: Rounds, pace: Pace) -> float:
     """Minibatches of an epoch, of the partition that has most."""
     return float(max(count_batches([n or 0 for n in rows], pace.batch_size) for rows in rounds.rows))
@@ -263,7 +292,7 @@ def fingerprint(model: Any, found: Survey, targets: Any) -> dict[str, Any]:
     plain |= {
         "estimator": type(model).__name__,
         "n_rows": str(found.n_rows),
-        "n_features": str(found.moments.mean.size),
+        "n_features": str(found.n_features),
     }
     if isinstance(targets, Labels):
         plain["classes"] = _digest(targets.classes.tolist())

@@ -39,6 +39,11 @@ class Survey:
         return sum(self.rows)
 
     @property
+    def n_features(self) -> int:
+        """The number of columns."""
+        return int(self.moments.mean.size)
+
+    @property
     def entries(self) -> int:
         """Values of X that a pass reads."""
         return self.n_rows * self.moments.mean.size if self.stored is None else int(self.stored.sum())
@@ -67,11 +72,16 @@ def survey(rounds: Rounds, summarise: Summarise) -> Survey:
         If a value is NaN or infinite, or every weight is 0.
     """
     found: Survey = rounds.reduce(survey_shard, Survey.merge, (rounds.blocks.n_features, summarise))
-    if not found.n_rows:
-        raise DataError("Found array with 0 sample(s), while a minimum of 1 is required. Give rows to learn from.")
-    if not found.moments.weight > 0:
-        raise DataError("Sample weights must contain at least one non-zero number.")
+    refuse_nothing(found.n_rows, found.moments.weight)
     return found
+
+
+def refuse_nothing(n_rows: int, weight: float) -> None:
+    """Raise where there is nothing to learn from."""
+    if not n_rows:
+        raise DataError("Found array with 0 sample(s), while a minimum of 1 is required. Give rows to learn from.")
+    if not weight > 0:
+        raise DataError("Sample weights must contain at least one non-zero number.")
 
 
 def survey_shard(shard: Shard, state: tuple[int, Summarise]) -> Survey:
