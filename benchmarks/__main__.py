@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from benchmarks import averaging, kmeans, logistic, mapreduce, memory, overhead, seeding, sgd, store, tree
+from benchmarks import averaging, kmeans, logistic, mapreduce, memory, overhead, seeding, sgd, staleness, store, tree
 from benchmarks.results import Report, publish
 
 COMMANDS = {
@@ -18,6 +18,7 @@ COMMANDS = {
     "sgd": sgd,
     "averaging": averaging,
     "store": store,
+    "staleness": staleness,
     "tree": tree,
     "logistic": logistic,
     "mapreduce": mapreduce,

@@ -375,3 +375,12 @@ def test_what_the_levels_of_a_tree_move_is_shown(run):
     assert [row["level"] for row in levels] == [1, 2, 3, 4] * 2
     assert all(row["rounds"] == 1 for row in levels[:4])
     assert all((row["MB moved"] > 0) == (row["rounds"] > 0) for row in levels)
+
+
+def test_all_answers_to_stale_gradients_meet_all_delays(run):
+    saved = run("staleness")["tables"]
+    rows = saved["Loss on held-out rows"]
+    assert Counter(row["case"].split(", ")[1] for row in rows) == {"none": 1, "measured": 4, "16": 4, "3 or 64": 4}
+    assert all(0 < row["loss"] <= row["rate of no delay"] + 1 for row in rows)
+    [delays] = saved["Delays of the real store"]
+    assert sum(delays["histogram"].values()) > 0

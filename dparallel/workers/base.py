@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
 from dparallel.blocks.shards import Shard
 from dparallel.records import RoundRecord
+from dparallel.workers.stragglers import PartitionMove
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +151,7 @@ class Outcome:
     stop_reason : str, a sentence
     converged : bool
     stats : StoreStats, which counts among others how old the parameters were that updates were based on
+    moves : list of PartitionMove, partitions that slow workers gave to others
     """
 
     parameters: dict[str, np.ndarray]
@@ -159,3 +161,4 @@ class Outcome:
     stop_reason: str
     converged: bool
     stats: Any
+    moves: list[PartitionMove] = field(default_factory=list)

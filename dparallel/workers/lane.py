@@ -61,14 +61,15 @@ class LaneReport:
     ----------
     next_clocks : the clock at which each partition goes on
     n_steps : int, steps that were computed
-    compute_s, wait_s : float, seconds in steps, and waiting for the store
+    step_s : dict of partition to the mean seconds of a step, of those that ran
+    wait_s : float, seconds of waiting for the store
     held_up : str, why it stopped before the stop clock; empty where it did not
     place : str, the address of the worker; empty in this process
     """
 
     next_clocks: tuple[int, ...]
     n_steps: int = 0
-    compute_s: float = 0.0
+    step_s: Mapping[int, float] = field(default_factory=dict)
     wait_s: float = 0.0
     held_up: str = ""
     place: str = ""
@@ -117,7 +118,8 @@ class _Lane:
         # where the store is near, or every clock has a gate, an answer is awaited before the next step
         self.is_pipelined = plan.staleness != 0 and not plan.handle.is_local
         self.coming: Future[Reply] | None = None
-        self.n_steps, self.compute_s, self.wait_s = 0, 0.0, 0.0
+        self.taken_s: dict[int, list[float]] = {}
+        self.wait_s = 0.0
 
     def run(self) -> LaneReport:
         held_up = ""
@@ -130,7 +132,9 @@ class _Lane:
         clocks = tuple(self.next[p] for p in self.plan.partitions)
         worker = worker_of_this_task()
         place = "" if worker is None else worker.address
-        return LaneReport(clocks, self.n_steps, self.compute_s, self.wait_s, held_up, place)
+        n_steps = sum(map(len, self.taken_s.values()))
+        step_s = {p: sum(taken) / len(taken) for p, taken in self.taken_s.items()}
+        return LaneReport(clocks, n_steps, step_s, self.wait_s, held_up, place)
 
     def _run_steps(self) -> None:
         prepared = {p: prepare_shard(self.plan.algorithm, self.plan.token, shard) for p, shard in self.shards.items()}
@@ -144,10 +148,7 @@ class _Lane:
             clock = batch[0][1]
             # the batch whose parameters are pulled now: the next one, or where answers come late the one after it
             names = self.names if i + 1 + self.is_pipelined < len(batches) else []
-            started = perf_counter()
             updates = [self._step(p, clock, reply, prepared[p]) for p, _ in batch]
-            self.compute_s += perf_counter() - started
-            self.n_steps += len(updates)
             send = self._send_ahead if self.is_pipelined else self._send
             reply = send(updates, names, clock, reply)
             for p, _ in batch:
@@ -179,7 +180,9 @@ class _Lane:
             share=self.shares[partition],
             control=self.plan.control,
         )
+        started = perf_counter()
         values, sums = self.plan.algorithm.step(self.shards[partition], prepared, reply.parameters, info)
+        self.taken_s.setdefault(partition, []).append(perf_counter() - started)
         rows = np.zeros((2, self.plan.algorithm.n_sums))
         rows[epoch % 2] = sums
         return FullUpdate((partition, clock), {**values, SUMS: rows}, reply.versions)
