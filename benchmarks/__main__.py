@@ -22,6 +22,7 @@ from benchmarks import (
     search,
     seeding,
     sgd,
+    staleness,
     store,
     tree,
 )
@@ -37,6 +38,7 @@ COMMANDS = {
     "averaging": averaging,
     "store": store,
     "clicks": clicks,
+    "staleness": staleness,
     "tree": tree,
     "logistic": logistic,
     "regression": regression,

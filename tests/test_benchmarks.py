@@ -462,8 +462,19 @@ def test_a_search_finds_the_same_here_and_on_the_workers_and_rows_stay_there(run
     assert all(row["MB received"] < 0.1 * row["MB of X"] for row in rows)
 
 
+@pytest.mark.slow
 def test_clicks_are_learnt_by_every_peer_and_cost_fewer_bytes_when_compressed(run):
     saved = run("clicks")
     assert {"dparallel", "scikit-learn"} <= {row["peer"] for row in saved["tables"]["Time to the loss"]}
     plain, half, *_ = saved["tables"]["Loss against bytes, clicks"]
     assert half["MB in"] < plain["MB in"] and half["loss"] < 1.05 * plain["loss"]
+
+
+@pytest.mark.slow
+def test_all_answers_to_stale_gradients_meet_all_delays(run):
+    saved = run("staleness")["tables"]
+    rows = saved["Loss on held-out rows"]
+    assert Counter(row["case"].split(", ")[1] for row in rows) == {"none": 1, "measured": 4, "16": 4, "3 or 64": 4}
+    assert all(0 < row["loss"] <= row["rate of no delay"] + 1 for row in rows)
+    [delays] = saved["Delays of the real store"]
+    assert sum(delays["histogram"].values()) > 0

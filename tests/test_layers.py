@@ -26,7 +26,7 @@ LEVELS = [
     ["store.states", "store.compression", "store.local", "store.messages", "store.signatures"],
     ["store.mirror", "store.replica", "store.routing", "store.remote"],
     ["store.host", "store.handle", "rounds", "mapreduce"],
-    ["store.fleet", "store.snapshots", "store.stats", "store.supervisor", "observe"],
+    ["store.fleet", "store.snapshots", "store.spreading", "store.stats", "store.supervisor", "observe"],
     ["store.parameter_store"],
     ["workers"],
     ["checkup", "moments"],

@@ -286,3 +286,62 @@ async def test_a_driver_that_dies_in_a_snapshot_does_not_hold_up_pushes_for_ever
         assert await first.take("token") is None
     finally:
         replicas.FREEZE_S = before
+
+
+THIRD = Seat("tcp://third:1", "host")
+
+
+async def three(site):
+    """A primary with a backup, and one more copy that follows it."""
+    first, second = await site.begin()
+    third = site.replicas[THIRD] = Replica(0, site, Counter())
+    await first.exchange(push(0))
+    assert await first.set_backup(1, THIRD, True)
+    return first, second, third
+
+
+@run
+async def test_while_a_copy_moves_both_have_whatever_was_acknowledged(site):
+    first, second, third = await three(site)
+    await first.exchange(push(1))
+    assert is_equal(first, second) and is_equal(first, third)
+    assert await first.keep_backup(1, THIRD)
+    await first.exchange(push(2))
+    assert (second.sequence, third.sequence) == (2, 3)
+
+
+@run
+async def test_a_copy_takes_over_with_the_second_one_behind_it_and_no_copying(site):
+    first, second, third = await three(site)
+    assert await first.level(1, "token")
+    waiting = asyncio.ensure_future(first.exchange(push(1)))
+    await pause()
+    assert not waiting.done()
+    site.sent.clear()
+    assert await first.step_down(2, "token")
+    assert await third.promote(2, SECOND)
+    assert (await waiting).status == "moved"
+    assert (await third.exchange(push(1, epoch=2))).version == 2
+    assert is_equal(third, second)
+    assert {method for method, _ in site.sent} == {"follow"}
+
+
+@run
+async def test_a_primary_and_its_backup_change_places(site):
+    first, second = await site.begin()
+    await first.exchange(push(0))
+    assert await first.level(1, "token") and await first.step_down(2, "token") and await second.promote(2, FIRST)
+    assert (await second.exchange(push(1, epoch=2))).version == 2
+    assert is_equal(first, second)
+
+
+@run
+async def test_a_primary_that_lost_a_copy_does_not_step_down_and_goes_on(site):
+    first, _, _ = await three(site)
+    site.is_cut = True
+    pushing = asyncio.ensure_future(first.exchange(push(1)))
+    await pause()
+    assert not await first.level(1, "token")
+    assert not await first.step_down(2, "token")
+    await first.keep_backup(1, None)
+    assert (await pushing).version == 2

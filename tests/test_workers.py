@@ -29,6 +29,7 @@ def test_every_step_counts_once_in_threads(staleness):
     count = outcome.parameters["count"]
     assert count.tolist()[:2] == [90.0, 3 * sum(range(30))]
     assert outcome.n_epochs == 3 and outcome.n_steps == 90 and outcome.stop_reason == "That was enough."
+    assert outcome.moves == []
     assert [record.objective for record in outcome.history] == [30.0, 30.0, 30.0]
 
 

@@ -56,6 +56,10 @@ class Crew:
                 warn(f"Worker {worker} gets no shards: {future.exception()}", UserWarning)
         return {worker: n for worker, n in threads.items() if worker in self._known}
 
+    def doubt(self, worker: str) -> None:
+        """Take a worker for gone until it answers again."""
+        self._known.discard(worker)
+
     def close(self) -> None:
         """Let go of the questions."""
         for future in self._asked.values():

@@ -52,6 +52,7 @@ class Holding:
     ----------
     shards : list of Held in row order
     rows : list of int or None, rows per block as far as known, in the order in which blocks are lined up
+    assign : function like placing.assign_workers, which says where shards belong when they are moved
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Holding:
         self.client = place.client
         self.shards: list[Held] = []
         self.rows: list[int | None] = list(blocks.rows)
+        self.assign = assign_workers
         self._blocks = blocks
         self._watch = watch
         self._token = token
@@ -113,9 +115,11 @@ class Holding:
         """Let each shard's task compute the blocks from their own graphs, as far as the memory goes."""
         workers = assign_workers([None] * len(ranges), self._threads)
         for i, ((low, high), worker) in enumerate(zip(ranges, workers, strict=True)):
-            plan = ShardPlan(i, low, tuple(entries[low:high]), self._share, self._scratch_bytes_per_row)
-            future = self._submit(tasks.load_shard, tasks.pack(plan), worker=worker)
-            self.shards.append(Held(low, high, worker, future))
+            self.shards.append(self._load_one(i, low, high, entries, worker))
+
+    def _load_one(self, index: int, low: int, high: int, entries, worker: str) -> Held:
+        plan = ShardPlan(index, low, tuple(entries[low:high]), self._share, self._scratch_bytes_per_row)
+        return Held(low, high, worker, self._submit(tasks.load_shard, tasks.pack(plan), worker=worker))
 
     def _load_through_scheduler(self) -> None:
         """Let Dask compute blocks that depend on each other or on futures, and join each shard where most of it is."""
@@ -180,10 +184,20 @@ class Holding:
         """Threads of the workers that get shards, by address."""
         return self._threads
 
-    def follow(self, threads: dict[str, int]) -> None:
-        """Move or cut shards so that all threads have work, if workers came or went since the last call."""
+    def doubt(self, worker: str) -> None:
+        """Let follow move all shards away from a worker that seems to stand still, until it answers again."""
+        self._crew.doubt(worker)
+
+    def follow(self, threads: dict[str, int], anyway: bool = False) -> None:
+        """Move or cut shards so that all threads have work, if workers came or went since the last call.
+
+        Parameters
+        ----------
+        threads : threads of each worker that is there now
+        anyway : bool, whether to ask assign also where the workers are the same
+        """
         usable = self._crew.usable(threads)
-        if not usable or usable == self._threads:
+        if not usable or (usable == self._threads and not anyway):
             return
         self._threads = usable
         homes = self.client.who_has([shard.future for shard in self.shards])
@@ -200,10 +214,12 @@ class Holding:
         old = {(shard.low, shard.high): shard for shard in self.shards}
         holders = [self._holder_of(low) for low, _ in ranges]
         new = []
-        for i, ((low, high), worker) in enumerate(zip(ranges, assign_workers(holders, self._threads), strict=True)):
+        for i, ((low, high), worker) in enumerate(zip(ranges, self.assign(holders, self._threads), strict=True)):
             same = old.get((low, high))
             if same is not None and same.worker == worker:
                 new.append(same)
+            elif same is not None and same.worker not in self._threads and self._entries is not None:
+                new.append(self._load_one(i, low, high, self._entries, worker))  # its holder may never answer
             else:
                 new.append(self._join(i, low, high, worker))
         self._watch.wait([shard.future for shard in new])
@@ -215,7 +231,9 @@ class Holding:
         pieces = []
         for shard in self.shards:
             start, stop = max(low, shard.low) - shard.low, min(high, shard.high) - shard.low
-            if start < stop:
+            if stop - start == shard.high - shard.low:
+                pieces.append(shard.future)  # whole: nobody has to cut it, at a worker that may be slow
+            elif start < stop:
                 pieces.append(self._submit(tasks.cut_shard, shard.future, start, stop, worker=shard.worker))
         return Held(low, high, worker, self._submit(tasks.join_shards, index, *pieces, worker=worker))
 

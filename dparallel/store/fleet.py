@@ -25,6 +25,7 @@ N_FAILURES = 2  # a scheduler that did not answer so many times in a row is take
 FIRST_CONTACT_S = REPORT_S = 1.0
 LOOK_S = 0.5  # how often to look for new workers
 CALL_S = 5.0
+JOIN_S = 20.0
 ORDER_S = 60.0
 CLOSE_S = 1.0
 
@@ -64,6 +65,7 @@ class Fleet:
         self._names = count()
         self._tending: dict[str, asyncio.Task[None]] = {}
         self._refused: set[str] = set()
+        self._warming: set[Seat] = set()
         self._looker: asyncio.Task[None] | None = None
 
     async def start(self, patience_s: float) -> None:
@@ -75,10 +77,19 @@ class Fleet:
         self._looker = asyncio.get_running_loop().create_task(self._keep_looking())
         until = monotonic() + patience_s
         enough = monotonic() + SILENT_S  # then those that are there must do, others may be busy with long tasks
-        while monotonic() < until and not (self.hosts and monotonic() > enough):
+        while self._warming or (monotonic() < until and not (self.hosts and monotonic() > enough)):
             if self.hosts and len(self.hosts) >= len(self._tending):
                 return
             await asyncio.sleep(TICK_S / 20)
+
+    async def look_around(self) -> None:
+        """Make hosts on workers that have joined, and wait until they are there, or their workers prove busy."""
+        await self._look()
+        until, busy = monotonic() + JOIN_S, monotonic() + SILENT_S
+        while monotonic() < until and self._tending.keys() - {seat.address for seat in self.hosts}:
+            if not self._warming and monotonic() > busy:
+                return
+            await asyncio.sleep(TICK_S / 5)
 
     async def call(self, seat: Seat, method: str, *arguments: Any, limit_s: float = CALL_S) -> Any:
         """Call a method of a host.
@@ -187,6 +198,7 @@ class Fleet:
         future = compat.submit_actor(self._client, ShardHost, arguments, seat.key, address)
         try:
             await self._make(future, address)
+            await self._warm_up(seat)
             self.hosts[seat] = await self.call(seat, "report")
             self._changed()
             while True:
@@ -215,6 +227,14 @@ class Fleet:
             raise OSError from error
         except Exception as error:  # its worker died meanwhile, or somebody cancelled the future
             raise OSError from error
+
+    async def _warm_up(self, seat: Seat) -> None:
+        """Wait until a host has loaded what it needs: no shard is to wait for that."""
+        self._warming.add(seat)
+        try:
+            await self.call(seat, "ready", limit_s=ORDER_S)
+        finally:
+            self._warming.discard(seat)
 
     async def _watch(self, seat: Seat) -> HostReport:
         """Wait for the next report.

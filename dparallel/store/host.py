@@ -75,8 +75,12 @@ class ShardHost:
         self._ticked = self._watched = monotonic()
         self._n_stalls = self._n_confirmed = 0
         self._ticker: asyncio.Task[None] | None = None
-        if has_tables:
-            Thread(target=warm_up, name="dparallel-warm-up", daemon=True).start()
+        self._warming = Thread(target=warm_up if has_tables else int, name="dparallel-warm-up", daemon=True)
+        self._warming.start()
+
+    async def ready(self) -> None:
+        """Return once nobody would wait for something to be loaded."""
+        await asyncio.to_thread(self._warming.join)
 
     async def exchange(self, number: int, request: Request) -> Answer:
         """Serve a handle; see Replica.exchange."""
@@ -99,13 +103,25 @@ class ShardHost:
         """See Replica.install."""
         return await self._replica(number).install(*arguments)
 
-    async def promote(self, number: int, epoch: int) -> bool:
+    async def promote(self, number: int, *arguments: Any) -> bool:
         """See Replica.promote."""
-        return await self._replica(number).promote(epoch)
+        return await self._replica(number).promote(*arguments)
 
-    async def set_backup(self, number: int, epoch: int, seat: Seat | None) -> bool:
+    async def set_backup(self, number: int, *arguments: Any) -> bool:
         """See Replica.set_backup."""
-        return await self._replica(number).set_backup(epoch, seat)
+        return await self._replica(number).set_backup(*arguments)
+
+    async def keep_backup(self, number: int, epoch: int, seat: Seat | None) -> bool:
+        """See Replica.keep_backup."""
+        return await self._replica(number).keep_backup(epoch, seat)
+
+    async def level(self, number: int, epoch: int, token: str) -> bool:
+        """See Replica.level."""
+        return await self._replica(number).level(epoch, token)
+
+    async def step_down(self, number: int, epoch: int, token: str) -> bool:
+        """See Replica.step_down."""
+        return await self._replica(number).step_down(epoch, token)
 
     async def freeze(self, number: int, epoch: int, token: str) -> bool:
         """See Replica.freeze."""

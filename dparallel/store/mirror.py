@@ -53,6 +53,10 @@ class Mirror:
         await asyncio.wait({self._filler})
         return self.is_following and not self.is_broken
 
+    def follow(self, sequence: int) -> None:
+        """Begin with a backup that has applied the entries up to this one."""
+        self.is_following, self.acknowledged = True, sequence
+
     async def _fill(self, sequence: int, state: State, is_restored: bool) -> None:
         if await self._ask("install", "backup", sequence, state, is_restored):
             self.is_following, self.acknowledged = True, max(sequence, self.acknowledged)
@@ -97,3 +101,52 @@ class Mirror:
             self.newer_epoch = epoch
             self._changed()
         return followed
+
+
+class Mirrors:
+    """The mirrors of one primary: one, or two while a copy moves.
+
+    Parameters
+    ----------
+    number, call, changed : see Mirror
+    """
+
+    def __init__(self, number: int, call: Callable[..., Any], changed: Callable[[], None]):
+        self._number = number
+        self._call = call
+        self._changed = changed
+        self._mirrors: dict[Seat, Mirror] = {}
+
+    def __contains__(self, seat: Seat | None) -> bool:
+        return seat in self._mirrors
+
+    def add(self, epoch: int, seat: Seat) -> Mirror:
+        """Begin with one more, in place of an earlier one of the same seat."""
+        if seat in self._mirrors:
+            self._mirrors[seat].stop()
+        mirror = self._mirrors[seat] = Mirror(self._number, epoch, seat, self._call, self._changed)
+        return mirror
+
+    def drop(self, but: Seat | None = None) -> None:
+        """Stop all, or all but one."""
+        for seat in self._mirrors.keys() - {but}:
+            self._mirrors.pop(seat).stop()
+
+    def append(self, sequence: int, entries: Sequence[Entry]) -> None:
+        """See Mirror.append."""
+        for mirror in self._mirrors.values():
+            mirror.append(sequence, entries)
+
+    def have(self, sequence: int) -> bool:
+        """Whether all that follow have applied the entries up to this one."""
+        return all(not mirror.is_following or mirror.acknowledged >= sequence for mirror in self._mirrors.values())
+
+    @property
+    def all_follow(self) -> bool:
+        """Whether none is being filled or broken."""
+        return all(mirror.is_following and not mirror.is_broken for mirror in self._mirrors.values())
+
+    @property
+    def broken(self) -> list[Mirror]:
+        """Those that do not answer or do not follow."""
+        return [mirror for mirror in self._mirrors.values() if mirror.is_broken]

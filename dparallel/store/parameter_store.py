@@ -235,6 +235,22 @@ class ParameterStore:
         if self._supervisor is not None:
             self._on_loop(self._supervisor.drain(worker), START_S)
 
+    def spread(self) -> None:
+        """Spread the shards evenly over the workers that there are now, those that have joined included.
+
+        Shards move live, one after another: pushes to the one that moves wait some milliseconds, and with replicas=1
+        two workers have whatever was acknowledged at every moment. Workers that run long tasks on all threads get none.
+        There is nothing to spread in one process, nor where n_shards=1 and its worker stays.
+
+        Examples
+        --------
+        >>> from dparallel import ParameterStore
+        >>> with ParameterStore({"w": 3}) as store:
+        ...     store.spread()  # for instance after cluster.scale
+        """
+        if self._supervisor is not None:
+            self._on_loop(self._supervisor.spread(), START_S)
+
     def stats(self) -> StoreStats:
         """Return what the store has done so far."""
         if self._supervisor is None:

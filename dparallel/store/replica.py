@@ -21,7 +21,7 @@ from dparallel.store.messages import (
     decode,
     size_of_values,
 )
-from dparallel.store.mirror import Mirror
+from dparallel.store.mirror import Mirrors
 from dparallel.store.shard import ParameterShard, Snapshot
 
 SMALL_BYTES = 64 * 1024  # arrays up to this size are worked on at once, larger ones on a thread
@@ -64,7 +64,7 @@ class Replica:
         self._counts = counts
         self._shard: ParameterShard | None = None
         self._was_restored = False
-        self._mirror: Mirror | None = None
+        self._mirrors = Mirrors(number, host.call, self._look_at_mirrors)
         self._lock = asyncio.Lock()  # first come, first served
         self._news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._frozen: str | None = None
@@ -104,8 +104,7 @@ class Replica:
             reached("before_apply")
             applied, error = await self._compute(self._apply, request.entries)
             self.sequence += len(applied)
-            if self._mirror is not None:
-                self._mirror.append(self.sequence, applied)
+            self._mirrors.append(self.sequence, applied)
             reached("after_apply")
         self._counts["pushes"] += len(applied)
         self._counts["duplicates"] += len(request.entries) - len(applied) - (error is not None)
@@ -162,7 +161,7 @@ class Replica:
         assert self._shard is not None
         answer = Answer(status, self.epoch, self._shard.progress(), self._shard.version, snapshot)
         sequence, until = self.sequence, monotonic() + SETTLE_S
-        while self._is_primary(answer.epoch) and not self._is_safe(sequence):
+        while self._is_primary(answer.epoch) and not self._mirrors.have(sequence):
             left_s = until - monotonic()
             if left_s <= 0:
                 return self._moved()
@@ -199,25 +198,64 @@ class Replica:
 
     # What the supervisor asks
 
-    async def promote(self, epoch: int) -> bool:
-        """As a backup become the primary of a new reign; return whether it is."""
+    async def promote(self, epoch: int, level: Seat | None = None) -> bool:
+        """As a backup become the primary of a new reign; return whether it is.
+
+        Parameters
+        ----------
+        level : Seat of a backup that has applied the same entries, and follows from now on; None for none
+        """
         async with self._lock:
             if self.role == "backup" and epoch > self.epoch:
                 self._begin("primary", epoch, self.sequence)
+                if level is not None:
+                    self._mirrors.add(epoch, level).follow(self.sequence)
             return self._is_primary(epoch)
 
-    async def set_backup(self, epoch: int, seat: Seat | None) -> bool:
-        """As a primary fill this backup and send it all from now on, or do without one; return whether that worked."""
+    async def set_backup(self, epoch: int, seat: Seat | None, beside: bool = False) -> bool:
+        """As a primary fill this backup and send it all from now on, or do without one; return whether that worked.
+
+        Parameters
+        ----------
+        beside : bool, whether the one that there is follows, too, until keep_backup
+        """
         async with self._lock:
             if not self._is_primary(epoch):
                 return False
-            self._drop_mirror()
+            if not beside:
+                self._drop_mirrors()
             if seat is None:
                 return True
             # the lock is held for the copy only: what comes while the backup is filled waits in the mirror's log
             sequence, state = self.sequence, await self._compute(self._copy)
-            mirror = self._mirror = Mirror(self.number, epoch, seat, self._host.call, self._look_at_mirror)
+            mirror = self._mirrors.add(epoch, seat)
         return await mirror.fill(sequence, state, self._was_restored)
+
+    async def keep_backup(self, epoch: int, seat: Seat | None) -> bool:
+        """As a primary go on with this backup alone, or with none; return whether it follows."""
+        if self._is_primary(epoch):
+            self._drop_mirrors(but=seat)
+        return seat in self._mirrors
+
+    async def level(self, epoch: int, token: str) -> bool:
+        """Hold up pushes as freeze does until step_down or thaw, once all backups have all; return whether it does."""
+        if not await self.freeze(epoch, token):
+            return False
+        while self._frozen == token and self._is_primary(epoch):
+            if not self._mirrors.all_follow:
+                break
+            if self._mirrors.have(self.sequence):
+                return True
+            await asyncio.wait({self._news}, timeout=FREEZE_S)
+        self.thaw(token)
+        return False
+
+    async def step_down(self, epoch: int, token: str) -> bool:
+        """As a primary that is level become a backup of the next reign; return whether it is."""
+        if self._frozen == token and epoch > self.epoch:
+            self._begin("backup", epoch, self.sequence)
+            self.thaw(token)
+        return self.role == "backup" and epoch == self.epoch
 
     async def freeze(self, epoch: int, token: str) -> bool:
         """Hold up pushes until `take` or `thaw` of the same token; return whether it does."""
@@ -249,38 +287,34 @@ class Replica:
     def depose(self, epoch: int) -> None:
         """Refuse everything from now on: there is a newer primary, or the store is closed."""
         self._begin("deposed", max(epoch, self.epoch), self.sequence)
+        if self._frozen is not None:
+            self.thaw(self._frozen)
 
     def report(self) -> ReplicaReport:
         """Return what the supervisor wants to know."""
-        mirror, shard = self._mirror, self._shard
+        shard = self._shard
         version, staleness = (0, {}) if shard is None else (shard.version, shard.staleness)
-        is_broken = mirror is not None and mirror.is_broken
-        return ReplicaReport(self.role, self.epoch, version, is_broken, staleness)
+        return ReplicaReport(self.role, self.epoch, version, bool(self._mirrors.broken), staleness)
 
     # Small things
 
     def _begin(self, role: str, epoch: int, sequence: int) -> None:
-        self._drop_mirror()
+        self._drop_mirrors()
         self.role, self.epoch, self.sequence = role, epoch, sequence
         self._tell()
 
-    def _drop_mirror(self) -> None:
-        if self._mirror is not None:
-            self._mirror.stop()
-        self._mirror = None
+    def _drop_mirrors(self, but: Seat | None = None) -> None:
+        self._mirrors.drop(but)
         self._tell()
 
-    def _look_at_mirror(self) -> None:
-        mirror = self._mirror
-        if mirror is not None and mirror.is_broken:
-            if mirror.newer_epoch > self.epoch:
-                self.depose(mirror.newer_epoch)
+    def _look_at_mirrors(self) -> None:
+        broken = self._mirrors.broken
+        if broken:
+            newest = max(mirror.newer_epoch for mirror in broken)
+            if newest > self.epoch:
+                self.depose(newest)
             self._host.alarm()
         self._tell()
-
-    def _is_safe(self, sequence: int) -> bool:
-        mirror = self._mirror
-        return mirror is None or not mirror.is_following or mirror.acknowledged >= sequence
 
     def _is_primary(self, epoch: int) -> bool:
         return self.role == "primary" and epoch == self.epoch

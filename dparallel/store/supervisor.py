@@ -15,6 +15,7 @@ from dparallel.store.fleet import Fleet, end, machine_of
 from dparallel.store.messages import Route, Seat, State
 from dparallel.store.routing import CLOSED, LOST, Routing, as_row
 from dparallel.store.snapshots import Snapshots
+from dparallel.store.spreading import spread
 
 logger = logging.getLogger(__name__)
 
@@ -48,13 +49,13 @@ class Supervisor:
     def __init__(self, client: Any, routing: Routing, replicas: int, staleness: int | None, snapshots: Snapshots):
         self.failovers = self.restores = 0
         self.routes = list(routing.routes)
-        self.fleet = Fleet(client, routing.board, len(routing.routes) * (1 + replicas) + 1, self._notice)
+        self.fleet = Fleet(client, routing.board, len(routing.routes) * (1 + replicas) + 1, self.notice)
         self._client = client
         self._routing = routing
         self._replicas = replicas
         self._staleness = staleness
         self._snapshots = snapshots
-        self._lock = asyncio.Lock()
+        self.lock = asyncio.Lock()
         self._writing = asyncio.Lock()
         self._noticed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -77,7 +78,7 @@ class Supervisor:
                 f"No worker of {self._client!r} made room for the parameter store in {START_S:g} s: there is none, or "
                 "all are busy with long tasks. Start workers, or open the store before the tasks."
             )
-        async with self._lock:
+        async with self.lock:
             await self._restore(range(len(states)))
             self._has_begun = True
             await self._fill_backups()
@@ -111,18 +112,28 @@ class Supervisor:
             raise StoreError(f"There is no worker {address!r} to drain. Give an address, one of {', '.join(workers)}.")
         self.fleet.drained.add(address)
         while any(address in _addresses(route) for route in self.routes):
-            async with self._lock:
+            async with self.lock:
                 if not self.fleet.candidates():
                     self.fleet.drained.discard(address)
                     raise StoreError(f"There is no other worker to take the shards of {address}. Start one first.")
-                with suppress(OSError):  # somebody died meanwhile: repaired before the next attempt
+                with suppress(OSError):  # a death: repaired before the next attempt
                     await self._evacuate()
-            self._notice()
+            self.notice()
             await asyncio.sleep(PAUSE_S)
+
+    async def spread(self) -> None:
+        """See spreading.spread."""
+        await spread(self)
+
+    @property
+    def is_filling(self) -> bool:
+        """Whether second copies are being made."""
+        return bool(self._filling)
 
     # Repairs, under the lock
 
-    def _notice(self) -> None:
+    def notice(self) -> None:
+        """Let everything be looked after soon."""
         if self.fleet.scheduler_is_lost:  # said at once: a repair may be under way that waits for the scheduler
             self._routing.failure = LOST
         self._noticed.set()
@@ -132,14 +143,14 @@ class Supervisor:
             await self._noticed.wait()
             self._noticed.clear()
             try:
-                async with self._lock:
+                async with self.lock:
                     await self._repair()
             except Exception as error:
                 # somebody died meanwhile, or the scheduler is silent; anything else must not end all repairs either
                 if not isinstance(error, OSError):
                     logger.exception("A repair of the parameter store failed and is tried again")
                 await asyncio.sleep(PAUSE_S)
-                self._notice()
+                self.notice()
 
     async def _repair(self) -> None:
         if self.fleet.scheduler_is_lost:
@@ -176,8 +187,8 @@ class Supervisor:
 
     async def _promote(self, numbers: Sequence[int]) -> None:
         old = [self.routes[number] for number in numbers]
-        await self._publish({number: Route(route.epoch + 1, route.backup) for number, route in zip(numbers, old)})
-        results = await self._all(self._ask(number, "promote", self.routes[number].epoch) for number in numbers)
+        await self.publish({number: Route(route.epoch + 1, route.backup) for number, route in zip(numbers, old)})
+        results = await self._all(self.ask(number, "promote", self.routes[number].epoch) for number in numbers)
         self.failovers += len(numbers)
         refused = [number for number, result in zip(numbers, results) if result is False]
         if refused:
@@ -202,9 +213,9 @@ class Supervisor:
         logger.info("Shards %s begin from a snapshot: %s", list(numbers), routes)
         for task, _ in self._filling.values():
             task.cancel()
-        await self._publish({number: routes[number] for number in numbers})
+        await self.publish({number: routes[number] for number in numbers})
         await self._all(
-            self._ask(number, "install", routes[number].epoch, "primary", *kept[number], is_rollback)
+            self.ask(number, "install", routes[number].epoch, "primary", *kept[number], is_rollback)
             for number in numbers
         )
         self.restores += self._has_begun
@@ -222,8 +233,8 @@ class Supervisor:
         }
         if dropped:
             logger.info("Shards %s lose their second copies", list(dropped))
-            await self._publish(dropped)
-            await self._all(self._ask(number, "set_backup", route.epoch, None) for number, route in dropped.items())
+            await self.publish(dropped)
+            await self._all(self.ask(number, "set_backup", route.epoch, None) for number, route in dropped.items())
 
     def _is_broken(self, number: int) -> bool:
         """Whether a primary has said that its backup does not follow."""
@@ -247,15 +258,15 @@ class Supervisor:
 
     async def _fill_backup(self, number: int, route: Route, seat: Seat) -> None:
         try:
-            is_filled = await self._ask(number, "set_backup", route.epoch, seat, other=seat)
+            is_filled = await self.ask(number, "set_backup", route.epoch, seat, other=seat)
             if is_filled and self.routes[number] == route:
                 self.routes[number] = route._replace(backup=seat)  # at once: the primary waits for it from now on
-                await self._publish({})
+                await self.publish({})
         except OSError:
             await asyncio.sleep(PAUSE_S)
         finally:
             del self._filling[number]
-            self._notice()
+            self.notice()
 
     async def _evacuate(self) -> None:
         """Serve all shards from other workers than the drained ones."""
@@ -269,13 +280,13 @@ class Supervisor:
         route = self.routes[number]
         if route.backup is None or self._is_drained(route.backup):
             seat = self._seat_for_backup(route)
-            if seat is not None and await self._ask(number, "set_backup", route.epoch, seat, other=seat):
+            if seat is not None and await self.ask(number, "set_backup", route.epoch, seat, other=seat):
                 route = route._replace(backup=seat)
-                await self._publish({number: route})
+                await self.publish({number: route})
             elif route.backup is not None and not self._is_drained(route.primary):
-                await self._ask(number, "set_backup", route.epoch, None)
+                await self.ask(number, "set_backup", route.epoch, None)
                 route = route._replace(backup=None)
-                await self._publish({number: route})
+                await self.publish({number: route})
         if self._is_drained(route.primary) and route.backup is not None and not self._is_drained(route.backup):
             await self._promote([number])
             with suppress(OSError):
@@ -292,13 +303,12 @@ class Supervisor:
         dead = " and ".join(_addresses(self.routes[number])) or "its workers"
         copies = "both copies" if self._replicas else "the only copy"
         self._routing.failure = (
-            f"Shard {number} of the parameter store is lost: {dead} died with {copies} of it, and there is no "
-            "snapshot. Open a new store. Give checkpoint= to go on from the disk, and more workers to make this less "
-            "likely."
+            f"Shard {number} of the parameter store is lost: {dead} died with {copies} of it, and there is no snapshot."
+            " Open a new store. Give checkpoint= to go on from the disk, and more workers to make this less likely."
         )
-        await self._publish({})
+        await self.publish({})
 
-    async def _publish(self, changes: Mapping[int, Route]) -> None:
+    async def publish(self, changes: Mapping[int, Route]) -> None:
         """Write the board with these changes; then believe them."""
         async with self._writing:
             routes = [changes.get(number, route) for number, route in enumerate(self.routes)]
@@ -308,7 +318,7 @@ class Supervisor:
                 self.routes[number] = route
             self._routing.routes = self.routes.copy()
 
-    def _ask(self, number: int, method: str, *arguments: Any, other: Seat | None = None) -> Coroutine[Any, Any, Any]:
+    def ask(self, number: int, method: str, *arguments: Any, other: Seat | None = None) -> Coroutine[Any, Any, Any]:
         seat = self.routes[number].primary
         assert seat is not None
         return self.fleet.order(seat, method, number, *arguments, other=other)

@@ -2,6 +2,17 @@
 
 from dparallel.workers.base import AsyncAlgorithm, EpochReport, Judge, Outcome, StepInfo, Verdict
 from dparallel.workers.saving import partitions_in
+from dparallel.workers.stragglers import PartitionMove
 from dparallel.workers.training import train
 
-__all__ = ["AsyncAlgorithm", "EpochReport", "Judge", "Outcome", "StepInfo", "Verdict", "partitions_in", "train"]
+__all__ = [
+    "AsyncAlgorithm",
+    "EpochReport",
+    "Judge",
+    "Outcome",
+    "PartitionMove",
+    "StepInfo",
+    "Verdict",
+    "partitions_in",
+    "train",
+]

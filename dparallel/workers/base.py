@@ -10,6 +10,7 @@ import numpy as np
 
 from dparallel.blocks.shards import Shard
 from dparallel.records import RoundRecord
+from dparallel.workers.stragglers import PartitionMove
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +195,7 @@ class Outcome:
     stop_reason : str, a sentence
     converged : bool
     stats : StoreStats, which counts among others how old the parameters were that updates were based on
+    moves : list of PartitionMove, partitions that slow workers gave to others
     """
 
     parameters: dict[str, np.ndarray]
@@ -203,3 +205,4 @@ class Outcome:
     stop_reason: str
     converged: bool
     stats: Any
+    moves: list[PartitionMove] = field(default_factory=list)

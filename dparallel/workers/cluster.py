@@ -17,6 +17,7 @@ from dparallel.rounds.cluster import ClusterRounds
 from dparallel.rounds.watching import TICK_S, Stuck
 from dparallel.workers.lane import LanePlan, LaneReport, run_lane
 from dparallel.workers.plans import Plans
+from dparallel.workers.stragglers import PartitionMove, Patience, Stragglers
 
 COME_IN_S = 1.0
 MAX_FAILURES = 5  # in a row, without a step in between
@@ -30,10 +31,14 @@ class Task:
     ----------
     plan : LanePlan
     future : distributed.Future of its LaneReport
+    clocks : clocks of its partitions when something was last heard of it
+    heard : float, monotonic time of that, or when it became the first of its lane
     """
 
     plan: LanePlan
     future: Any
+    clocks: tuple[int, ...] = ()
+    heard: float = field(default_factory=monotonic)
 
 
 @dataclass
@@ -51,6 +56,11 @@ class Lane:
     partitions: list[int] = field(default_factory=list)
     tasks: deque[Task] = field(default_factory=deque)
 
+    @property
+    def silent_s(self) -> float:
+        """Seconds since something was heard of the task that runs."""
+        return monotonic() - self.tasks[0].heard
+
 
 class WorkerLanes:
     """The lanes of one training on a cluster.
@@ -66,6 +76,7 @@ class WorkerLanes:
     n_steps : int, steps computed so far
     seconds_by_worker : dict of str to float, how long each worker has computed steps so far, per thread
     tasks_by_worker : Counter of tasks that ended, by the address of the worker
+    moves : list of PartitionMove, what stragglers gave to others
     """
 
     def __init__(self, rounds: ClusterRounds, plans: Plans):
@@ -79,6 +90,9 @@ class WorkerLanes:
         self.n_steps = 0
         self.seconds_by_worker: dict[str, float] = {}
         self.tasks_by_worker: Counter[str] = Counter()
+        self.moves: list[PartitionMove] = []
+        self._stragglers = Stragglers([*map(plans.step_seconds, range(len(plans.rows)))], Patience.configured())
+        rounds.holding.assign = self._stragglers.assign
         self.next = plans.progress()
         self._planned = list(self.next)
         self._set_lanes()
@@ -118,14 +132,60 @@ class WorkerLanes:
             raise
 
     def _follow(self) -> None:
-        """Give partitions to workers that have joined, and take them from those that are gone."""
+        """Give partitions to workers that have joined, and take them from those that are gone or slow."""
         if self._lanes and monotonic() - self._looked < TICK_S:
             return
         self._looked = monotonic()
         holding, before = self._rounds.holding, self._rounds.holding.threads
-        holding.follow(self._rounds.watch.look())
-        if holding.threads != before or not self._lanes:
+        self._give_up_late()
+        threads = self._rounds.watch.look()
+        is_changed = self._stragglers.review(threads, monotonic())
+        at = [shard.worker for shard in holding.shards]
+        holding.follow(threads, is_changed)
+        self._note_moves(at)
+        if is_changed or holding.threads != before or not self._lanes:
             self._set_lanes()
+
+    def _note_moves(self, before: list[str]) -> None:
+        epoch = min(self.next) // self._plans.n_steps + 1
+        slowness = self._stragglers.slowness
+        for p, (source, shard) in enumerate(zip(before, self._rounds.holding.shards, strict=True)):
+            if source in slowness and shard.worker != source:
+                self.moves.append(PartitionMove(epoch, p, source, shard.worker, slowness[source]))
+
+    def _give_up_late(self) -> None:
+        """Let others run the partitions of tasks that stand still: their steps count once, whoever is first."""
+        heads = [lane for lane in self._lanes.values() if lane.tasks]
+        limit_s = self._stragglers.limit_s
+        late = [lane for lane in heads if lane.silent_s > limit_s(lane.worker, lane.tasks[0].plan.partitions)]
+        if not late:
+            return
+        asked = monotonic()
+        progress = self._plans.progress()
+        is_answered_at_once = monotonic() - asked < TICK_S  # else the store stood still
+        for lane in late:
+            task = lane.tasks[0]
+            clocks = tuple(progress[p] for p in task.plan.partitions)
+            # behind a gate all but the slowest may be waiting
+            may_wait = self._plans.staleness is not None and min(clocks) > min(progress)
+            if clocks != (task.clocks or task.plan.first_clocks) or may_wait or not is_answered_at_once:
+                task.clocks, task.heard = clocks, monotonic()
+            elif self._stragglers.slowness.keys() | {lane.worker} < self._rounds.holding.threads.keys():
+                self._take_away(lane.worker, progress, lane.silent_s)
+
+    def _take_away(self, worker: str, progress: list[int], silent_s: float) -> None:
+        """Give up all tasks of a worker that seems to stand still; its shards are moved when it is looked for next."""
+        usual_s = self._stragglers.expected_s(range(len(self.next))) or 1.0
+        for lane in self._lanes.values():
+            if lane.worker == worker:
+                for task in lane.tasks:
+                    self._release(task)
+                    for p in task.plan.partitions:
+                        self.next[p] = progress[p]
+                lane.tasks.clear()
+        self._stragglers.condemn(worker, silent_s * len(self.next) / usual_s, monotonic())
+        self._rounds.holding.doubt(worker)
+        self._plan_anew()
 
     def _set_lanes(self) -> None:
         """Deal each worker's partitions to its threads; tasks that wait for another of their lane are taken back."""
@@ -193,6 +253,8 @@ class WorkerLanes:
             task = lane.tasks.popleft()
             self._release(task)
             self._take(task, report)
+            if lane.tasks:
+                lane.tasks[0].heard = monotonic()
             held_up = held_up or bool(report.held_up)
         if held_up:
             self._start_over()
@@ -205,6 +267,7 @@ class WorkerLanes:
         seconds = report.compute_s / self._rounds.holding.threads.get(report.place, 1)
         self.seconds_by_worker[report.place] = self.seconds_by_worker.get(report.place, 0.0) + seconds
         self._failures = 0 if report.n_steps else self._failures
+        self._stragglers.note(report.place, report.step_s, monotonic())
         for p, clock in zip(task.plan.partitions, report.next_clocks, strict=True):
             self.next[p] = clock
 

@@ -63,13 +63,15 @@ class LaneReport:
     ----------
     next_clocks : the clock at which each partition goes on
     n_steps : int, steps that were computed
-    compute_s, wait_s : float, seconds in steps, and waiting for the store
+    step_s : dict of partition to the mean seconds of a step, of those that ran
+    compute_s, wait_s : float, seconds of computing steps, and of waiting for the store
     held_up : str, why it stopped before the stop clock; empty where it did not
     place : str, the address of the worker; empty in this process
     """
 
     next_clocks: tuple[int, ...]
     n_steps: int = 0
+    step_s: Mapping[int, float] = field(default_factory=dict)
     compute_s: float = 0.0
     wait_s: float = 0.0
     held_up: str = ""
@@ -119,7 +121,8 @@ class _Lane:
         # where the store is near, or every clock has a gate, an answer is awaited before the next step
         self.is_pipelined = plan.staleness != 0 and not plan.handle.is_local
         self.coming: Future[Reply] | None = None
-        self.n_steps, self.compute_s, self.wait_s = 0, 0.0, 0.0
+        self.taken_s: dict[int, list[float]] = {}
+        self.wait_s = 0.0
 
     def run(self) -> LaneReport:
         held_up = ""
@@ -132,7 +135,10 @@ class _Lane:
         clocks = tuple(self.next[p] for p in self.plan.partitions)
         worker = worker_of_this_task()
         place = "" if worker is None else worker.address
-        return LaneReport(clocks, self.n_steps, self.compute_s, self.wait_s, held_up, place)
+        n_steps = sum(map(len, self.taken_s.values()))
+        step_s = {p: sum(taken) / len(taken) for p, taken in self.taken_s.items()}
+        compute_s = sum(map(sum, self.taken_s.values()))
+        return LaneReport(clocks, n_steps, step_s, compute_s, self.wait_s, held_up, place)
 
     def _run_steps(self) -> None:
         prepared = {p: prepare_shard(self.plan.algorithm, self.plan.token, shard) for p, shard in self.shards.items()}
@@ -152,12 +158,9 @@ class _Lane:
             # the batch whose parameters are pulled now: the next one, or where answers come late the one after it
             ahead = batches[i + 1 + self.is_pipelined : i + 2 + self.is_pipelined]
             names = self.names if ahead else []
-            started = perf_counter()
             read = reads.popleft()
             updates = [self._step(p, clock, reply, read, prepared[p]) for p, _ in batch]
             reads.extend(self._read(batch, prepared) for batch in ahead)
-            self.compute_s += perf_counter() - started
-            self.n_steps += len(updates)
             send = self._send_ahead if self.is_pipelined else self._send
             reply = send(updates, names, clock, reply, reads)
             for p, _ in batch:
@@ -195,7 +198,9 @@ class _Lane:
             control=self.plan.control,
         )
         parameters = read.of(partition, reply.parameters)
+        started = perf_counter()
         values, sums = self.plan.algorithm.step(self.shards[partition], prepared, parameters, info)
+        self.taken_s.setdefault(partition, []).append(perf_counter() - started)
         rows = np.zeros((2, self.plan.algorithm.n_sums))
         rows[epoch % 2] = sums
         return FullUpdate((partition, clock), {**values, SUMS: rows}, reply.versions)

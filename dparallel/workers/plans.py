@@ -59,8 +59,12 @@ class Plans:
 
     def chunk(self, partitions: Sequence[int]) -> int:
         """Return how many clocks of these partitions make a task of decent length, by their shapes alone."""
-        seconds = sum(self.algorithm.work_seconds(self.rows[p]) for p in partitions) / self.n_steps
+        seconds = sum(map(self.step_seconds, partitions))
         return max(1, min(self.n_steps, round(TASK_S / max(seconds, 1e-9))))
+
+    def step_seconds(self, partition: int) -> float:
+        """Return about how long a step of a partition computes, by its shape alone."""
+        return self.algorithm.work_seconds(self.rows[partition]) / self.n_steps
 
     def _share(self, partition: int, n_lanes: int) -> float:
         """How much a displacement counts.

@@ -9,6 +9,7 @@ from dparallel.place import run_threads
 from dparallel.rounds.local import LocalRounds
 from dparallel.workers.lane import LanePlan, LaneReport, run_lane
 from dparallel.workers.plans import Plans
+from dparallel.workers.stragglers import PartitionMove
 
 
 class ThreadLanes:
@@ -24,6 +25,7 @@ class ThreadLanes:
     next : list of int, the clock at which each partition goes on
     n_steps : int, steps computed so far
     seconds_by_worker : dict of str to float, how long each thread has computed steps so far
+    moves : an empty list: there is nobody to move partitions to
     """
 
     def __init__(self, rounds: LocalRounds, plans: Plans):
@@ -31,6 +33,7 @@ class ThreadLanes:
         self._plans = plans
         self.n_steps = 0
         self.seconds_by_worker: dict[str, float] = {}
+        self.moves: list[PartitionMove] = []
         self.next = plans.progress()
 
     def advance(self, target: int, limit: int, floor: int, control: Any) -> None:

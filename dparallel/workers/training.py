@@ -203,6 +203,7 @@ class Training:
             stop_reason=reason,
             converged=verdict.reason is not None and verdict.converged,
             stats=store.stats(),
+            moves=lanes.moves,
         )
 
     def _run_epoch(self, store, lanes) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:

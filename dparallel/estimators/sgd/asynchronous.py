@@ -81,3 +81,4 @@ class AsyncLinear(SGDLinear):
         super()._publish(outcome, *rest)
         self.staleness_ = outcome.stats.staleness
         self.store_stats_ = outcome.stats
+        self.moved_partitions_ = outcome.moves

@@ -99,6 +99,7 @@ class AsyncSGDClassifier(LinearClassifier, AsyncLinear):
     stop_reason_ : str, why the last epoch was the last
     staleness_ : dict of int to int, how many updates were based on parameters so many updates old
     store_stats_ : StoreStats, what the parameter store did
+    moved_partitions_ : list of dparallel.workers.PartitionMove, partitions that slow workers gave to others
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features,), for dataframes with string column names
 
