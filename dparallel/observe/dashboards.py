@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
@@ -106,7 +107,7 @@ class Reporter:
         self._client = client
         self._began = monotonic()
         self._fit = {"fit": uuid4().hex, "name": info.name, "max_rounds": info.max_rounds, "client": client.id}
-        self._records: list[tuple[float, RoundRecord]] = []
+        self._records: deque[tuple[float, RoundRecord]] = deque()
         self._workers: dict[str, float] = {}
         self._last = (0.0, 0)  # when and how many updates or rounds there were at the last message
         self._n_rounds = 0
@@ -164,7 +165,7 @@ class Reporter:
 
     def _news(self) -> dict[str, Any]:
         """What has happened since the last message."""
-        records, self._records = self._records, []
+        records = [self._records.popleft() for _ in range(len(self._records))]  # more may come meanwhile
         news: dict[str, Any] = {}
         if records:
             self._n_rounds += len(records)
