@@ -51,7 +51,7 @@ def test_without_a_command_the_commands_are_listed(capsys):
     assert [name for name in listed if name] == list(COMMANDS)
 
 
-@pytest.mark.parametrize("cases", [["short", "narrow"], pytest.param(list(kmeans.CASES), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("cases", [["narrow"], pytest.param(list(kmeans.CASES), marks=pytest.mark.slow)])
 def test_threads_and_scikit_learn_come_to_the_same_answer(run, cases):
     peers = ("sklearn-lloyd", "sklearn-elkan", "threads")
     saved = run("kmeans", "--cases", *cases, "--peers", *peers, "--repeats", "2")
