@@ -1,6 +1,6 @@
 """
 Clicks in the format of Criteo's challenge, hashed to 16 million columns
-=======================================================================
+========================================================================
 
 A click log has a line per advertisement that was shown: whether it was clicked, 13 whole numbers and 26 categories,
 separated by tabs, some of them missing. Here a sample is made up, a file per block. Each block is read and hashed by

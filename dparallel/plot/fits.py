@@ -15,7 +15,7 @@ def objective(model: Any, *, against: str = "rounds", ax: Any = None) -> Any:
 
     Parameters
     ----------
-    model : fitted estimator with history_
+    model : fitted estimator with `history_`
     against : {"rounds", "seconds"}, default="rounds"
     ax : matplotlib Axes or None for a new figure
 
@@ -26,7 +26,7 @@ def objective(model: Any, *, against: str = "rounds", ax: Any = None) -> Any:
     Raises
     ------
     DataError
-        If the estimator has no history_, or against is neither.
+        If the estimator has no `history_`, or against is neither.
     MissingExtraError
         If matplotlib is not installed.
 
@@ -56,7 +56,7 @@ def traffic(model: Any, *, ax: Any = None) -> Any:
 
     Parameters
     ----------
-    model : fitted estimator with history_; those with store_stats_ have their totals in the legend
+    model : fitted estimator with `history_`; those with `store_stats_` have their totals in the legend
     ax : matplotlib Axes or None for a new figure
 
     Returns
@@ -119,7 +119,7 @@ def worker_times(model: Any, *, ax: Any = None) -> Any:
 
     Parameters
     ----------
-    model : fitted estimator with history_
+    model : fitted estimator with `history_`
     ax : matplotlib Axes or None for a new figure
 
     Returns

@@ -73,7 +73,7 @@ class AsyncSGDRegressor(LinearRegressor, AsyncLinear):
         It is removed at the end.
     sparse_coef : {"auto", True, False}, default="auto"
         Keep the coefficients in a sparse table of the store, where nothing is as long as a row; for CSR rows. "auto":
-        for more than 2**20 columns, if the other parameters allow it, and for "ftrl". coef_ is then a CSR matrix. What
+        for more than 2**20 columns, if the other parameters allow it, and for "ftrl". `coef_` is then CSR. What
         would not be exact is refused: an L1 penalty with other rates than "ftrl", average, an L2 penalty with another
         optimizer than "sgd". Steps are then taken in X's own coordinates.
     compression : None, "fp16" or ("top_k", share), default=None
