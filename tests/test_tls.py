@@ -44,10 +44,6 @@ def certificates(folder):
     return Security(tls_ca_file=str(folder / "ca.pem"), require_encryption=True, **roles)
 
 
-# a client that is refused leaves Dask's scheduler setting behind, for all tests after it
-pytestmark = pytest.mark.slow
-
-
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory):
     security = certificates(tmp_path_factory.mktemp("certificates"))
@@ -99,19 +95,24 @@ def test_map_reduce_and_check_work(secured):
     assert "tls://127.0.0.1" in check(client).summary
 
 
+def connect(address, **options):
+    # as a default client it would bring back Dask's scheduler setting whenever it happens to be collected
+    Client(address, timeout=2, set_as_default=False, **options)
+
+
 def test_client_without_certificates_is_refused(secured):
     client, _ = secured
     address = client.scheduler.address
     for wrong in (address, address.replace("tls://", "tcp://")):
         with pytest.raises((OSError, TypeError, RuntimeError, ValueError)):
-            Client(wrong, timeout=2)
+            connect(wrong)
     assert client.submit(sum, [1, 2]).result() == 3
 
 
 def test_client_with_certificates_of_somebody_else_is_refused(secured, tmp_path):
     client, _ = secured
     with pytest.raises(OSError, match=r"(?i)certificate|timed out|closed"):
-        Client(client.scheduler.address, security=certificates(tmp_path), timeout=2)
+        connect(client.scheduler.address, security=certificates(tmp_path))
     assert client.submit(sum, [1, 2]).result() == 3
 
 
