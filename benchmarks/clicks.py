@@ -28,6 +28,7 @@ from sklearn.linear_model import SGDClassifier
 from benchmarks.clicks_data import click_block
 from benchmarks.cluster import open_cluster
 from benchmarks.data import data_folder, load_a9a
+from benchmarks.race import is_ours
 from benchmarks.results import Lines, Report
 from dparallel import AsyncSGDClassifier
 
@@ -218,9 +219,9 @@ def write_vowpal(path: Path, X: Any, y: np.ndarray) -> None:
 
 def compare(case: Case, tries: list[Try]) -> list[dict[str, Any]]:
     """Return a row for each peer and setting."""
-    target = WITHIN * min(min(t.losses) for t in tries if not t.peer.startswith("dparallel"))
+    target = WITHIN * min(min(t.losses) for t in tries if not is_ours(t.peer))
     times = [t.time_to(target) for t in tries]
-    others = [s for t, s in zip(tries, times) if s is not None and not t.peer.startswith("dparallel")]
+    others = [s for t, s in zip(tries, times) if s is not None and not is_ours(t.peer)]
     return [
         {
             "case": case.name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,27 +15,19 @@ SPREAD = 0.35  # standard deviation of what an id adds to the log odds
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
-def click_blocks(
-    n_rows: int, n_features: int, seed: int, rows_at_once: int = 50_000
-) -> Iterator[tuple[Any, np.ndarray]]:
+def click_block(n_rows: int, n_features: int, seed: Any) -> tuple[Any, np.ndarray]:
     """Draw clicks from a logistic model of hashed ids.
 
     Parameters
     ----------
     n_features : int, columns that the ids are hashed to
-    seed : int
+    seed : int or sequence of int, another one for each block
 
-    Yields
-    ------
-    X : CSR of shape (rows of the block, n_features), float64, N_FIELDS ones a row; ids of one hash are added up
-    y : ndarray, int64, 0 or 1
+    Returns
+    -------
+    X : CSR of shape (n_rows, n_features), float64, N_FIELDS ones a row; ids of one hash are added up
+    y : ndarray of shape (n_rows,), int64, 0 or 1
     """
-    for number, start in enumerate(range(0, n_rows, rows_at_once)):
-        yield click_block(min(rows_at_once, n_rows - start), n_features, (seed, number))
-
-
-def click_block(n_rows: int, n_features: int, seed: Any) -> tuple[Any, np.ndarray]:
-    """Draw one block; see click_blocks."""
     random = np.random.default_rng(seed)
     n_ids = np.geomspace(LEAST_IDS, MOST_IDS, N_FIELDS)
     # a power law cut off at n_ids, by the inverse of its distribution function

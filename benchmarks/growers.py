@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import dask.array as da
 import numpy as np
-from distributed import Client, wait
+from distributed import Client
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.tree import DecisionTreeClassifier
 
-from benchmarks.data import rows_of_file
-from benchmarks.peers import N_CHUNKS, N_PROCESSES, spark_is_missing, spark_table
+from benchmarks.peers import N_PROCESSES, on_workers, spark_is_missing, spark_table
 from dparallel import ParallelDecisionTree
 
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -78,12 +76,8 @@ class OnCluster(Peer):
 
     needs = "cluster"
 
-    @contextmanager
-    def hold(self, problem: Problem) -> Iterator[Any]:
-        X = rows_of_file(problem.path, problem.X.shape, N_CHUNKS, problem.X.dtype).persist()
-        y = da.from_array(problem.y, chunks=(X.chunks[0],)).persist()
-        wait([X, y])
-        yield X, y
+    def hold(self, problem: Problem) -> AbstractContextManager[Any]:
+        return on_workers(problem.path, problem.X, problem.y)
 
 
 class Threads(Peer):

@@ -10,13 +10,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import dask.array as da
 import numpy as np
-from distributed import wait
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 
-from benchmarks.data import rows_of_file
-from benchmarks.peers import N_CHUNKS, N_PROCESSES, spark_is_missing, spark_table
+from benchmarks.peers import N_PROCESSES, on_workers, spark_is_missing, spark_table
 from dparallel import AsyncSGDClassifier, LocalSGDClassifier
 
 # scikit-learn's SGD depends on its rates, so it is given several, and the best of them counts
@@ -84,12 +81,8 @@ class OnCluster(Peer):
 
     needs = "cluster"
 
-    @contextmanager
-    def hold(self, problem: Problem) -> Iterator[Any]:
-        X = rows_of_file(problem.path, problem.X.shape, N_CHUNKS, problem.X.dtype).persist()
-        y = da.from_array(problem.y, chunks=(X.chunks[0],)).persist()
-        wait([X, y])
-        yield X, y
+    def hold(self, problem: Problem) -> AbstractContextManager[Any]:
+        return on_workers(problem.path, problem.X, problem.y)
 
 
 class Threads(Peer):

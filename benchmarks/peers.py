@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import numpy as np
 from distributed import wait
 from sklearn.cluster import KMeans
@@ -121,7 +122,7 @@ class OnCluster(Threads):
         self.seeds = seeds
 
     def hold(self, problem: Problem) -> AbstractContextManager[Any]:
-        return persisted(problem, self.n_chunks)
+        return persisted(problem.path, problem.X, self.n_chunks)
 
 
 class DaskMl(Peer):
@@ -135,7 +136,7 @@ class DaskMl(Peer):
         return None if find_spec("dask_ml") else "dask-ml is not installed"
 
     def hold(self, problem: Problem) -> AbstractContextManager[Any]:
-        return persisted(problem, N_CHUNKS)
+        return persisted(problem.path, problem.X)
 
     def fit(self, rows: Any, problem: Problem) -> Answer:
         from dask_ml.cluster import KMeans as DaskKMeans
@@ -179,9 +180,23 @@ PEERS: dict[str, Peer] = {
 
 
 @contextmanager
-def persisted(problem: Problem, n_chunks: int) -> Iterator[Any]:
-    """Hold the rows in the memory of the workers of the active client."""
-    rows = rows_of_file(problem.path, problem.X.shape, n_chunks).persist()
+def on_workers(path: Path, X: np.ndarray, y: np.ndarray) -> Iterator[Any]:
+    """Hold the rows of a file and their targets in the memory of the workers of the active client.
+
+    Parameters
+    ----------
+    path : Path of an .npy file with the rows of X
+    """
+    rows = rows_of_file(path, X.shape, N_CHUNKS, X.dtype).persist()
+    targets = da.from_array(y, chunks=(rows.chunks[0],)).persist()
+    wait([rows, targets])
+    yield rows, targets
+
+
+@contextmanager
+def persisted(path: Path, X: np.ndarray, n_chunks: int = N_CHUNKS) -> Iterator[Any]:
+    """Hold the rows of a file, which are those of X, in the memory of the workers of the active client."""
+    rows = rows_of_file(path, X.shape, n_chunks, X.dtype).persist()
     wait(rows)
     yield rows
 

@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from distributed import wait
 from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from benchmarks import race
-from benchmarks.data import rows_of_file
-from benchmarks.peers import N_CHUNKS, N_PROCESSES, spark_table
+from benchmarks.peers import N_PROCESSES, persisted, spark_table
 from benchmarks.race import PROCESSES, THREADS, Race, Runner
 from benchmarks.results import Report
 from dparallel import ParallelOneHotEncoder, ParallelOrdinalEncoder, ParallelSimpleImputer, ParallelStandardScaler
@@ -54,7 +52,7 @@ def make(name: str, shrink: int, folder: Path) -> Race:
     truth = learnt(theirs().fit(X))
     rows = {
         "nothing": partial(nullcontext, X),
-        "cluster": partial(on_cluster, path, X),
+        "cluster": partial(persisted, path, X),
         "spark": partial(spark_table, path, X),
     }
 
@@ -63,14 +61,6 @@ def make(name: str, shrink: int, folder: Path) -> Race:
         return float(np.abs(found - truth).max() / np.abs(truth).max())
 
     return Race(f"{name}, {len(X) / 1000:g}k x {X.shape[1]}", runners, rows, judge, "off by")
-
-
-@contextmanager
-def on_cluster(path: Path, X: np.ndarray) -> Iterator[Any]:
-    """Hold rows in the memory of the workers."""
-    rows = rows_of_file(path, X.shape, N_CHUNKS, X.dtype).persist()
-    wait(rows)
-    yield rows
 
 
 def numbers(shrink: int) -> np.ndarray:

@@ -10,23 +10,21 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import dask.array as da
 import numpy as np
-from distributed import Client, wait
+from distributed import Client
 from sklearn.linear_model import Ridge, SGDRegressor
 from sklearn.metrics import r2_score
 from sklearn.tree import DecisionTreeRegressor
 
 from benchmarks import race
-from benchmarks.data import rows_of_file
 from benchmarks.growers import boost_settings, light_settings, walk
-from benchmarks.peers import N_CHUNKS, N_PROCESSES, spark_table
+from benchmarks.peers import N_PROCESSES, on_workers, spark_table
 from benchmarks.race import PROCESSES, THREADS, Race, Runner
 from benchmarks.results import Report
 from dparallel import AsyncSGDRegressor, LocalSGDRegressor, ParallelDecisionTreeRegressor, ParallelRidge
@@ -68,7 +66,7 @@ def make(name: str, n_rows: int, n_features: int, folder: Path) -> Race:
     np.save(path, X[:n_rows])
     rows = {
         "nothing": partial(nullcontext, (X[:n_rows], y[:n_rows])),
-        "cluster": partial(persisted, path, X[:n_rows], y[:n_rows]),
+        "cluster": partial(on_workers, path, X[:n_rows], y[:n_rows]),
         "spark": partial(in_spark, path, X[:n_rows], y[:n_rows]),
     }
     held_out = X[n_rows:], y[n_rows:]
@@ -79,15 +77,6 @@ def make(name: str, n_rows: int, n_features: int, folder: Path) -> Race:
 
     size = f"{n_rows / 1000:g}k x {n_features}"
     return Race(f"{name}, {size}", RUNNERS[name], rows, judge, "R²")
-
-
-@contextmanager
-def persisted(path: Path, X: np.ndarray, y: np.ndarray) -> Iterator[Any]:
-    """Hold rows and targets in the memory of the workers."""
-    rows = rows_of_file(path, X.shape, N_CHUNKS, X.dtype).persist()
-    targets = da.from_array(y, chunks=(rows.chunks[0],)).persist()
-    wait([rows, targets])
-    yield rows, targets
 
 
 def in_spark(path: Path, X: np.ndarray, y: np.ndarray) -> AbstractContextManager[Any]:

@@ -17,7 +17,6 @@ import statistics
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ import numpy as np
 from distributed import Client
 
 from benchmarks.growers import PEERS, Peer, Problem
+from benchmarks.linear import quiet
 from benchmarks.memory import Watch
 from benchmarks.peers import open_for, present
 from benchmarks.results import Bars, Report, spread_out
@@ -136,15 +136,6 @@ def measure_case(
                     print(f"{case}: {peer.name} {times[peer][-1]:.2f} s", file=sys.stderr, flush=True)
     medians = {peer: {"seconds": statistics.median(times[peer]), "all seconds": times[peer]} for peer in rows}
     return [rows[peer] | medians[peer] for peer in rows]
-
-
-class quiet(warnings.catch_warnings):
-    """Let nobody warn: LightGBM and Spark say on every fit what is meant."""
-
-    def __enter__(self) -> Any:
-        found = super().__enter__()
-        warnings.simplefilter("ignore")
-        return found
 
 
 def warm_up(peer: Peer, problem: Problem, folder: Path) -> None:

@@ -14,11 +14,14 @@ from dparallel.errors import MemoryBudgetError
 _LIBRARY_BYTES = 150_000_000  # what numba, its kernels and scikit-learn will take in a worker that has not loaded them
 
 
+MEMORY_SHARE = 0.4  # of the free memory, where dparallel.memory-share does not say another
+
+
 def memory_share() -> float:
     """Return the share of the free memory that blocks and scratch may take, 0 where dparallel.persist is off."""
     if not dask.config.get("dparallel.persist", True):
         return 0.0
-    return float(dask.config.get("dparallel.memory-share", 0.4))
+    return float(dask.config.get("dparallel.memory-share", MEMORY_SHARE))
 
 
 def cluster_limit(client: Any) -> int | None:

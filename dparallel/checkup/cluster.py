@@ -6,12 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from dparallel.blocks.budget import MEMORY_SHARE
 from dparallel.checkup.report import Finding, gigabytes, listed
 
 Answers = Mapping[str, Mapping[str, Any]]
 
 _HELD_TOGETHER = ("dask", "distributed")  # whose versions have to be the same
-_KNOWN_SHARE = 0.4  # of the free memory, what a fit keeps where dparallel.memory-share does not say another
 
 
 def versions(here: Mapping[str, Any], scheduler: Mapping[str, Any] | None, workers: Answers) -> Iterator[Finding]:
@@ -174,7 +174,7 @@ def _is_full(answer: Mapping[str, Any]) -> bool:
 
 def _marks(workers: Answers) -> Iterator[Finding]:
     spilling = [answer["target"] or answer["spill"] for answer in workers.values()]
-    early = [mark for mark in spilling if mark and mark < _KNOWN_SHARE]
+    early = [mark for mark in spilling if mark and mark < MEMORY_SHARE]
     if early:
         yield Finding(
             "warning",

@@ -1,4 +1,8 @@
-"""CSR rows whose columns are numbered anew: only the columns that occur have a number, in the order of their coming."""
+"""CSR rows whose columns are numbered anew: only the columns that occur have a number, in the order of their coming.
+
+A column and its number lie side by side, so that looking one up touches one line of memory, which is sent for in time;
+the index of a store's table (see key_index) keeps them apart and is half as large.
+"""
 
 import numpy as np
 
@@ -12,6 +16,24 @@ _PIECE = 1 << 16  # indices that are looked up before the room is looked at agai
 _VALUES_AHEAD, _ROWS_AHEAD = 16, 8  # places and rows are sent for so many before they are read
 
 
+@kernel(inlined=True)
+def _place_of(slots, column):
+    """The place of a column: that which holds its number, or else the empty one that it would take."""
+    mask = np.uint64(slots.shape[0] - 1)
+    place = mix(np.uint64(column)) & mask
+    while slots[place, 1] >= 0 and slots[place, 0] != column:
+        place = (place + np.uint64(1)) & mask
+    return place
+
+
+@kernel(inlined=True)
+def _send_for(slots, wanted, i):
+    """Send for the place at which a column that is looked up soon will be sought first."""
+    if i < wanted.size:
+        mask = np.uint64(slots.shape[0] - 1)
+        prefetch(slots.ctypes.data + (mix(np.uint64(wanted[i])) & mask) * np.uint64(16))
+
+
 @kernel
 def _number(slots, keys, wanted, numbers, n):
     """Look up columns, and number those that are new; returns how many have a number.
@@ -19,14 +41,10 @@ def _number(slots, keys, wanted, numbers, n):
     slots : ndarray of shape (a power of two, 2), int64: a column and its number, which is -1 where the slot is empty
     keys : ndarray of shape (room,), int64, receives the columns that are new
     """
-    mask = np.uint64(slots.shape[0] - 1)
     for i in range(wanted.size):
-        if i + _VALUES_AHEAD < wanted.size:
-            prefetch(slots.ctypes.data + (mix(np.uint64(wanted[i + _VALUES_AHEAD])) & mask) * np.uint64(16))
+        _send_for(slots, wanted, i + _VALUES_AHEAD)
         column = np.int64(wanted[i])
-        place = mix(np.uint64(column)) & mask
-        while slots[place, 1] >= 0 and slots[place, 0] != column:
-            place = (place + np.uint64(1)) & mask
+        place = _place_of(slots, column)
         if slots[place, 1] < 0:
             slots[place, 0], slots[place, 1], keys[n] = column, n, column
             n += 1
@@ -37,14 +55,9 @@ def _number(slots, keys, wanted, numbers, n):
 @kernel
 def _look_up(slots, wanted, numbers, unknown):
     """Look up columns as _number does; those that have no number get that of the unknown."""
-    mask = np.uint64(slots.shape[0] - 1)
     for i in range(wanted.size):
-        if i + _VALUES_AHEAD < wanted.size:
-            prefetch(slots.ctypes.data + (mix(np.uint64(wanted[i + _VALUES_AHEAD])) & mask) * np.uint64(16))
-        column = np.int64(wanted[i])
-        place = mix(np.uint64(column)) & mask
-        while slots[place, 1] >= 0 and slots[place, 0] != column:
-            place = (place + np.uint64(1)) & mask
+        _send_for(slots, wanted, i + _VALUES_AHEAD)
+        place = _place_of(slots, np.int64(wanted[i]))
         numbers[i] = slots[place, 1] if slots[place, 1] >= 0 else unknown
 
 

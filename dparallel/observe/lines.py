@@ -131,11 +131,6 @@ class Lines:
                 if each.ended is None:
                     each.ended, each.outcome = self.clock(), outcome
 
-    def has(self, key: Key) -> bool:
-        """Whether there is such a line."""
-        with self._lock:
-            return self._find(key) is not None
-
     def show(self) -> list[Line]:
         """All lines, each after the one that it is part of."""
         with self._lock:

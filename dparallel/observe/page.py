@@ -7,9 +7,9 @@ from time import localtime, strftime
 from typing import Any
 
 from dparallel.observe.board import Board, Fit
+from dparallel.observe.colours import BLUE, GREEN, GREY, ORANGE, RED
 from dparallel.observe.lines import duration
 
-BLUE, ORANGE, RED, GREEN, GREY = "#2b7bba", "#e07b39", "#c43c39", "#3a9b5c", "#8a8f98"
 STATUS = {"running": BLUE, "finished": GREEN, "failed": RED, "lost": RED}
 NEWEST = "the newest"
 MOST_WORKERS = 24

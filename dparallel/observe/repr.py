@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from dparallel.observe.colours import BLUE
 from dparallel.observe.lines import duration
 
 WIDTH, HEIGHT = 180, 40  # of the sparkline, in pixels
@@ -74,5 +75,5 @@ def sparkline(values: Sequence[float | None]) -> str:
     path = " ".join(f"{2 + (i - first) * across:.1f},{HEIGHT - 2 - (v - low) * up:.1f}" for i, v in points)
     return (
         f"<svg width='{WIDTH}' height='{HEIGHT}' role='img' aria-label='objective over the fit'>"
-        f"<polyline points='{path}' fill='none' stroke='#2b7bba' stroke-width='1.5'/></svg>"
+        f"<polyline points='{path}' fill='none' stroke='{BLUE}' stroke-width='1.5'/></svg>"
     )

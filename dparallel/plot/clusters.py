@@ -9,7 +9,8 @@ import numpy as np
 
 from dparallel.blocks.shards import Shard
 from dparallel.errors import DataError
-from dparallel.plot.drawing import BLUE, RED, attribute, axes
+from dparallel.observe.colours import BLUE, RED
+from dparallel.plot.drawing import attribute, axes
 from dparallel.rounds import open_rounds
 
 N_BINS = 200

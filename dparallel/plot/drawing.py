@@ -8,8 +8,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from dparallel.errors import DataError, MissingExtraError
 
-BLUE, ORANGE, RED, GREEN, GREY = "#2b7bba", "#e07b39", "#c43c39", "#3a9b5c", "#8a8f98"
-
 
 def axes(ax: Any) -> Any:
     """The given Axes, or those of a new figure.

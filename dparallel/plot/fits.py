@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from dparallel.errors import DataError
-from dparallel.plot.drawing import BLUE, GREEN, GREY, ORANGE, RED, attribute, axes, records, whole_ticks
+from dparallel.observe.colours import BLUE, GREEN, GREY, ORANGE, RED
+from dparallel.plot.drawing import attribute, axes, records, whole_ticks
 
 
 def objective(model: Any, *, against: str = "rounds", ax: Any = None) -> Any:

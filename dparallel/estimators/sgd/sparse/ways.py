@@ -35,7 +35,7 @@ class Keyed(Dense):
         return self._algorithm.learnt(parameters)
 
     def learnt(self, after: Before, parameters: dict[str, Any]) -> tuple[Any, np.ndarray]:
-        return self._algorithm.learnt(parameters)
+        return self.published(parameters)
 
     def pace(self, model: Any, rounds: Rounds, found: Any, targets: Any) -> Pace:
         return choose_sparse_pace(
