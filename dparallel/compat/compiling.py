@@ -18,7 +18,7 @@ _numba_config = threading.Lock()
 def kernel(function=None, *, inner=False, inlined=False, fastmath=FASTMATH):
     """Compile a function with numba when first called, without the GIL and cached on disk.
 
-    inner : bool; the function is only called from other kernels, which spares a third of its compile time
+    inner : bool; the function is only called from kernels, of which each takes a copy; see `compat.linking`
     inlined : bool; it becomes part of each of them: for small functions with many arguments in innermost loops
 
     The cache folder carries a digest of all kernel sources: numba itself looks only at the file of
@@ -30,7 +30,10 @@ def kernel(function=None, *, inner=False, inlined=False, fastmath=FASTMATH):
         return functools.partial(kernel, inner=inner, inlined=inlined, fastmath=fastmath)
     import numba
 
-    folder = _cache_folder()
+    from dparallel.compat.linking import InnerCompiler, KernelCompiler
+
+    is_part = inner or inlined
+    folder = None if is_part else _cache_folder()
     with _numba_config:
         before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, folder or ""
         try:
@@ -39,9 +42,10 @@ def kernel(function=None, *, inner=False, inlined=False, fastmath=FASTMATH):
                 cache=folder is not None,
                 fastmath=fastmath,
                 error_model="numpy",
-                no_cpython_wrapper=inner or inlined,
+                no_cpython_wrapper=is_part,
                 forceinline=inlined,
                 no_cfunc_wrapper=True,
+                pipeline_class=InnerCompiler if is_part else KernelCompiler,
             )(function)
         finally:
             numba.config.CACHE_DIR = before
