@@ -113,9 +113,18 @@ def test_splits_and_impurities_of_larger_data_are_scikit_learns(criterion, share
     np.testing.assert_allclose(criteria.weights(statistics, data.rules), tree.weighted_n_node_samples, rtol=1e-12)
     np.testing.assert_array_equal(criteria.counts(statistics, data.rules), tree.n_node_samples)
     np.testing.assert_allclose(criteria.values(statistics, data.rules), tree.value[:, 0], rtol=1e-9)
-    np.testing.assert_allclose(impurities(data, y, weight, found, statistics), tree.impurity, rtol=1e-9)
-    parts = tree.weighted_n_node_samples * tree.impurity
+    wanted = tree.impurity
+    if criterion == POISSON:  # scikit-learn 1.7 is wrong about it where values are missing
+        left = goes_left(found)[data.codes[:, found.feature[0]]]
+        wanted = [deviance(y[rows], weight[rows]) for rows in (slice(None), left, ~left)]
+    np.testing.assert_allclose(impurities(data, y, weight, found, statistics), wanted, rtol=1e-9)
+    parts = tree.weighted_n_node_samples * wanted
     np.testing.assert_allclose(found.improvement[0], (parts[0] - parts[1] - parts[2]) / weight.sum(), rtol=1e-8)
+
+
+def deviance(y, weight):
+    """Half the mean Poisson deviance of a node."""
+    return np.average(y * np.log(y / np.average(y, weights=weight)), weights=weight)
 
 
 def impurities(data, y, weight, found, statistics):
