@@ -57,7 +57,7 @@ def client(cluster):
         yield client
 
 
-@pytest.mark.parametrize("rounds", [pytest.param((3,), marks=pytest.mark.slow), (4, 9)])
+@pytest.mark.parametrize("rounds", [(3,), pytest.param((4, 9), marks=pytest.mark.slow)])
 def test_a_killed_worker_does_not_change_the_centres(client, rounds):
     X = rebuildable()
     undisturbed, _ = fit(X)

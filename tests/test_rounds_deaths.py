@@ -27,7 +27,7 @@ MANY_KILLS = {
 }
 
 
-@pytest.fixture(scope="module", params=[2, 4])
+@pytest.fixture(scope="module", params=[pytest.param(2, marks=pytest.mark.slow), 4])
 def client(request):
     with (
         dask.config.set(MANY_KILLS),

@@ -92,8 +92,17 @@ def test_a_death_at_any_point_costs_no_more_than_documented(client, tmp_path, po
 # stopped, not dead
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("replicas, staleness", [(1, None), (0, 0)])
+QUICK = {(1, None, "sparse"), (0, 0, "dense")}
+
+
+@pytest.mark.parametrize(
+    "replicas, staleness, kind",
+    [
+        pytest.param(*way, kind, marks=() if (*way, kind) in QUICK else pytest.mark.slow)
+        for way in [(1, None), (0, 0)]
+        for kind in [*PLAIN, *COMPRESSIONS]
+    ],
+)
 def test_a_primary_that_was_stopped_and_wakes_up_writes_nothing(client, replicas, staleness, kind):
     n_clocks = 40
     with open_slots(n_clocks, kind, replicas=replicas, staleness=staleness) as store:

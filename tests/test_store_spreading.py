@@ -72,7 +72,7 @@ def workers(n_workers):
     return LocalCluster(n_workers=n_workers, threads_per_worker=2, dashboard_address=":0")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [pytest.param("dense", marks=pytest.mark.slow), *KINDS[1:]])
 def test_shards_are_spread_over_workers_that_join_while_pushes_go_on(kind):
     n_clocks = 200
     with (

@@ -63,7 +63,9 @@ def fit(case, *callbacks):
     return model.set_callbacks(*callbacks).fit(rebuildable(make_rows, 12), y)
 
 
-@pytest.mark.parametrize("case, rounds", [("classes", (3,)), ("exact", (2, 5))])
+@pytest.mark.parametrize(
+    "case, rounds", [("classes", (3,)), ("exact", (2,)), pytest.param("exact", (2, 5), marks=pytest.mark.slow)]
+)
 def test_a_killed_worker_does_not_change_the_tree(client, expected, case, rounds):
     killer = Killer(client, rounds)
     model = fit(case, killer)

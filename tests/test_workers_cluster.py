@@ -151,7 +151,7 @@ def test_a_worker_that_joins_takes_over_partitions(monkeypatch):
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):
-        n_epochs, joined_at, seen = 10, 4, {}
+        n_epochs, joined_at, seen = 8, 3, {}
 
         class Watched(WorkerLanes):
             def close(self):
@@ -166,7 +166,7 @@ def test_a_worker_that_joins_takes_over_partitions(monkeypatch):
             client.wait_for_workers(3, timeout=30)
             seen["before"] = True
 
-        algorithm = Count(n_steps=40, n_epochs=n_epochs, work_s=0.005)
+        algorithm = Count(n_steps=30, n_epochs=n_epochs, work_s=0.005)
         run(data(), algorithm, None, per_thread=4, listeners=[Events({joined_at: join})])
         late = sum(n for worker, n in seen["total"].items() if worker not in first)
         remaining = sum(seen["total"].values()) * (n_epochs - joined_at + 1) / n_epochs
