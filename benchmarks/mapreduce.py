@@ -25,6 +25,7 @@ from benchmarks.peers import OPENERS, spark_is_missing
 from benchmarks.results import Bars, Report
 from benchmarks.text import write_text
 from dparallel import map_reduce
+from dparallel.mapreduce import Fold
 
 MEGABYTE = 1_000_000
 BLOCK = "32 MiB"  # as map_reduce and Spark
@@ -93,7 +94,12 @@ TASKS: dict[str, tuple[Callable, Callable, Callable, Callable]] = {
 
 
 def ours(path: Path, mapper: Callable, reducer: Callable, pairwise: Callable) -> dict[str, Any]:
-    """dparallel, the reducer being the combiner, too."""
+    """dparallel, with the function that Spark and Dask are given."""
+    return dict(map_reduce(path, mapper, Fold(pairwise)).compute())
+
+
+def ours_by_key(path: Path, mapper: Callable, reducer: Callable, pairwise: Callable) -> dict[str, Any]:
+    """dparallel with a reducer of all values of a key, which is the combiner, too."""
     return dict(map_reduce(path, mapper, reducer, combiner=reducer).compute())
 
 
@@ -117,6 +123,7 @@ def foldby(path: Path, mapper: Callable, reducer: Callable, pairwise: Callable) 
 
 PEERS: dict[str, tuple[str, str, Callable[..., dict[str, Any]]]] = {
     "ours": ("dparallel map_reduce", "cluster", ours),
+    "ours-by-key": ("dparallel, reducer of all values", "cluster", ours_by_key),
     "spark": ("Spark reduceByKey", "spark", spark),
     "foldby": ("Dask foldby", "cluster", foldby),
 }

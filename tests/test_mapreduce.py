@@ -2,6 +2,7 @@
 
 import gc
 import gzip
+import operator
 import os
 import pickle
 import subprocess
@@ -24,7 +25,7 @@ import dparallel
 from benchmarks.text import write_text
 from dparallel import map_reduce
 from dparallel.errors import DataError, DataKindError, MapReduceError
-from dparallel.mapreduce import Counters, partition_of, tasks
+from dparallel.mapreduce import Counters, Fold, partition_of, tasks
 from dparallel.mapreduce.garbage import NEW_CONTAINERS, seldom_searched
 
 LINES = [["to be or not to be", "that is the question"], [], ["to sleep to dream"], ["the rest is silence"]]
@@ -376,6 +377,64 @@ def test_combiner_reducer_and_partitioner_are_blamed_by_key():
         map_reduce([["a a"]], words, fail).compute(scheduler="sync")
     with pytest.raises(MapReduceError, match="must return one result"):
         map_reduce([["a a"]], words, lambda key, values: (value for value in values)).compute(scheduler="sync")
+
+
+# pairs of values at a time
+
+
+def append(left, right):
+    left += right  # changes a list in place
+    return left
+
+
+@given(
+    partitions=st.lists(st.lists(st.lists(st.integers(0, 4), max_size=5), max_size=30), min_size=1, max_size=4),
+    n_reducers=st.integers(1, 3),
+    combiner=st.sampled_from([None, "fold", "all values"]),
+)
+def test_a_fold_is_what_functools_reduce_makes_of_the_values_in_order(partitions, n_reducers, combiner):
+    shared = [7]  # one object for all keys: to change it would be seen
+
+    def mapper(record):
+        return [(key, shared if key == 0 else [key, place]) for place, key in enumerate(record)]
+
+    kept = {"fold": Fold(append), "all values": lambda key, lists: [item for part in lists for item in part]}
+    result = map_reduce(partitions, mapper, Fold(append), combiner=kept.get(combiner), n_reducers=n_reducers)
+    pairs, counters = dask.compute(result, result.counters, scheduler="sync")
+    expected = {}
+    for record in chain(*partitions):
+        for key, value in mapper(record):
+            expected[key] = expected.get(key, []) + value
+    assert dict(pairs) == expected and len(pairs) == len(expected) and shared == [7]
+    assert counters.n_pairs == sum(len(record) for record in chain(*partitions))
+    again = dask.compute(result, scheduler="sync")[0]
+    assert again == pairs
+
+
+def test_what_a_fold_is_given_stays_as_it_was():
+    values = [[1], [2], [3]]
+    assert Fold(append)("key", values) == [1, 2, 3] and values == [[1], [2], [3]]
+    assert Fold(append)("key", values[:1]) is values[0]
+
+
+def test_a_fold_that_fails_is_blamed_by_key_and_the_mapper_by_record():
+    def some(line):
+        for word in line.split():
+            yield word, None if word == "x" else 1
+
+    with pytest.raises(MapReduceError, match="combiner failed at key 'x' in partition 1: TypeError"):
+        map_reduce([["a a"], ["a x x"]], some, Fold(operator.add)).compute(scheduler="sync")
+    with pytest.raises(MapReduceError, match="reducer failed at key 'x' in output partition 0: TypeError"):
+        map_reduce([["x"], ["x"]], some, Fold(operator.add), n_reducers=1).compute(scheduler="sync")
+    mappers = {
+        "mapper failed at record 1 of partition 0, 'b'": lambda line: [(line, 1 / (line == "a"))],
+        r"or yielded no pair .* at record 1 of partition 0, 'b'": lambda line: [(line, 1)] if line == "a" else 3,
+    }
+    for message, mapper in mappers.items():
+        with pytest.raises(MapReduceError, match=message):
+            map_reduce([["a", "b"]], mapper, Fold(operator.add)).compute(scheduler="sync")
+    with pytest.raises(DataKindError, match="function is 'sum'"):
+        Fold("sum")
 
 
 # arguments

@@ -13,6 +13,7 @@ from dask.bag import Bag, Item
 from dask.highlevelgraph import HighLevelGraph
 
 from dparallel.errors import DataError, DataKindError
+from dparallel.mapreduce.folding import Fold
 from dparallel.mapreduce.output import ReducedBag
 from dparallel.mapreduce.partitioning import partition_of
 from dparallel.mapreduce.sources import to_bag
@@ -42,11 +43,11 @@ def map_reduce(
         Most often a generator function. Keys are hashable.
     reducer : function (key, values) -> result
         Called once for each key; values is a list in the order of the source. It returns one result, does not yield,
-        and does not change the values themselves.
+        and does not change the values themselves. A `Fold` takes in one value at a time, which is quicker.
     combiner : function (key, values) -> value, optional
         Called where records are mapped, on values of one key, zero or more times, and also on what it returned before.
         What it returns takes the place of the values, so it must not matter how often it was called. Often the
-        reducer itself.
+        reducer itself, as it is without asking where the reducer is a `Fold`.
     n_reducers : int or "auto"
         Number of partitions of the result. "auto" is that of the source, 64 at most.
     partitioner : function (key, n_reducers) -> int, optional
@@ -103,6 +104,8 @@ def map_reduce(
     if not isinstance(sort, bool):
         raise DataKindError(f"sort is {sort!r}. Give True or False.")
     check_number(n_reducers)
+    if combiner is None and isinstance(reducer, Fold):
+        combiner = reducer
     bag = to_bag(source)
     n = min(bag.npartitions, MOST_REDUCERS) if n_reducers == "auto" else int(n_reducers)
     return build(bag, Job(mapper, reducer, combiner, partitioner or partition_of, n, sort))

@@ -15,6 +15,7 @@ from typing import Any
 import cloudpickle
 
 from dparallel.errors import DataKindError, DparallelError, MapReduceError
+from dparallel.mapreduce.folding import Fold, own
 from dparallel.mapreduce.garbage import seldom_searched
 from dparallel.mapreduce.partitioning import partition_of
 
@@ -110,40 +111,64 @@ class Job:
         groups: dict[Hashable, Any] = {}
         n_records, n_pairs, n_wanted = 0, 0, FIRST_RECORDS
         while slab := list(islice(iterator, n_wanted)):
-            fresh, n_fresh = self._map_slab(partition, slab, n_records)
+            n_fresh = self._map_slab(partition, slab, n_records, groups)
             n_records += len(slab)
             n_pairs += n_fresh
-            self._combine(partition, groups, fresh)
             n_wanted = max(1, min(4 * len(slab), PAIRS_AT_ONCE * len(slab) // max(n_fresh, 1)))
         counters = Counters(n_records, n_pairs, len(groups) if self.combiner else n_pairs)
         return [*self._divide(partition, groups), counters]
 
-    def _map_slab(self, partition: int, slab: list[Any], first: int) -> tuple[dict[Hashable, list[Any]], int]:
-        """Return the values that the mapper yields for each key, and how many it did; the innermost loop of a job."""
-        mapper = self.mapper
-        groups: dict[Hashable, list[Any]] = defaultdict(list)
-        limits: dict[Hashable, int] = {}
-        n_pairs, look_every = 0, LOOK_EVERY if self.combiner else sys.maxsize
+    def _map_slab(self, partition: int, slab: list[Any], first: int, groups: dict[Hashable, Any]) -> int:
+        """Add what the mapper yields for some records to the groups; returns how many pairs these were."""
         waiting = iter(slab)
         try:
-            for record in waiting:
-                for key, value in mapper(record):
-                    values = groups[key]
-                    values.append(value)
-                    n_pairs += 1
-                    if not len(values) % look_every:
-                        self._combine_long(partition, key, values, limits)
+            if isinstance(self.combiner, Fold):
+                return self._fold(partition, waiting, groups)
+            fresh, n_pairs = self._collect(partition, waiting)
         except _CombinerFailed as error:
             failure = error.failure
         except Exception as error:
-            is_deeper = error.__traceback__ is not None and error.__traceback__.tb_next is not None
+            frames = error.__traceback__
+            is_deeper = frames is not None and frames.tb_next is not None and frames.tb_next.tb_next is not None
             what = "failed" if is_deeper else "failed, or yielded no pair of a hashable key and a value,"
             place = len(slab) - operator.length_hint(waiting) - 1
             where = f"at record {first + place} of partition {partition}, {shorten(slab[place])}"
             failure = blame(f"The mapper {what} {where}", partition, error)
         else:
-            return groups, n_pairs
+            self._combine(partition, groups, fresh)
+            return n_pairs
         raise failure
+
+    def _fold(self, partition: int, records: Iterable[Any], groups: dict[Hashable, Any]) -> int:
+        """Map records and fold each value into what its key has so far."""
+        mapper, function = self.mapper, self.combiner.function  # type: ignore[union-attr]
+        n_pairs = 0
+        for record in records:
+            for key, value in mapper(record):
+                n_pairs += 1
+                if key not in groups:
+                    groups[key] = own(value)
+                    continue
+                try:
+                    groups[key] = function(groups[key], value)
+                except Exception as error:
+                    raise _CombinerFailed(self._blame_combiner(partition, key, error)) from None
+        return n_pairs
+
+    def _collect(self, partition: int, records: Iterable[Any]) -> tuple[dict[Hashable, list[Any]], int]:
+        """Map records and list the values of each key; long lists are combined."""
+        mapper = self.mapper
+        groups: dict[Hashable, list[Any]] = defaultdict(list)
+        limits: dict[Hashable, int] = {}
+        n_pairs, look_every = 0, LOOK_EVERY if self.combiner else sys.maxsize
+        for record in records:
+            for key, value in mapper(record):
+                values = groups[key]
+                values.append(value)
+                n_pairs += 1
+                if not len(values) % look_every:
+                    self._combine_long(partition, key, values, limits)
+        return groups, n_pairs
 
     def _combine_long(self, partition: int, key: Hashable, values: list[Any], limits: dict[Hashable, int]) -> None:
         """Combine the values of a key in place, if they have become as many as its limit."""
