@@ -4,7 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dparallel import ParameterStore, SparseTable
@@ -174,6 +174,8 @@ def test_values_of_a_host_that_took_over_are_sent_again(client):
 
 
 @given(st.lists(st.floats(-1e30, 1e30), min_size=1, max_size=30))
+@example([5e-324])
+@example([1e-310, -3e-320])
 def test_half_precision_is_near_relative_to_the_largest(numbers):
     values = np.array(numbers)
     found = Half.of(values).full()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -27,7 +28,9 @@ class Half(NamedTuple):
     def of(cls, values: np.ndarray) -> Half:
         """Return the nearest to finite values of float64."""
         largest = max(float(values.max(initial=0.0)), -float(values.min(initial=0.0)))
-        scale = math.ldexp(1.0, math.frexp(largest)[1] - LARGEST_EXPONENT) if largest else 1.0
+        # with a smaller power than the last one, numbers near the least there are would be divided by 0
+        power = max(math.frexp(largest)[1] - LARGEST_EXPONENT, sys.float_info.min_exp - 1)
+        scale = math.ldexp(1.0, power) if largest else 1.0
         return cls((values / scale).astype(np.float16), scale)
 
     @property
