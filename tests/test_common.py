@@ -2,6 +2,7 @@
 
 import uuid
 
+import dask
 import dask.array as da
 import numpy as np
 import pytest
@@ -297,9 +298,10 @@ def test_rows_really_come_as_dask_blocks(estimator, make):
     for array in (lazy, weights):
         assert isinstance(array, da.Array) and array.numblocks[0] == estimator.n_blocks
     assert lazy.numblocks[1] == estimator.n_columns
-    rows = lazy.compute(scheduler="sync")
-    assert ((rows.toarray() if scipy.sparse.issparse(rows) else rows) == X).all()
-    assert scipy.sparse.issparse(rows) == (make not in (np.asarray, np.asfortranarray))
+    blocks = [list(row) for row in dask.compute(lazy.to_delayed().tolist(), scheduler="sync")[0]]
+    is_sparse = make not in (np.asarray, np.asfortranarray)
+    assert all(scipy.sparse.issparse(block) == is_sparse for row in blocks for block in row)
+    assert ((scipy.sparse.block_array(blocks).toarray() if is_sparse else np.block(blocks)) == X).all()
 
 
 # where several partitions do not go in step, the result depends on which thread is faster

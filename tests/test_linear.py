@@ -139,7 +139,7 @@ def test_ridge_is_that_of_scikit_learn(alpha, fit_intercept):
     Y = X @ random.normal(size=(7, 2)) + random.normal(size=(len(X), 2)) + 5
     weights = random.uniform(0, 2, len(X))
     model = ParallelRidge(alpha=alpha, fit_intercept=fit_intercept).fit(X, Y, weights)
-    other = Ridge(alpha=alpha, fit_intercept=fit_intercept).fit(X, Y, weights)
+    other = Ridge(alpha=np.asarray(alpha), fit_intercept=fit_intercept).fit(X, Y, weights)
     np.testing.assert_allclose(model.coef_, other.coef_, rtol=1e-7, atol=1e-8)
     np.testing.assert_allclose(model.predict(X), other.predict(X), rtol=1e-7)
     assert model.score(X, Y, weights) == pytest.approx(other.score(X, Y, weights), rel=1e-9)

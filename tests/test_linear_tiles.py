@@ -89,7 +89,7 @@ def test_ridge_in_tiles_is_that_of_scikit_learn(client, grid, uses_tiles):
     Y = X @ np.random.default_rng(2).normal(size=(7, 2)) + 5
     model = ParallelRidge(alpha=[0.1, 3.0]).fit(tiled(scipy.sparse.csr_matrix(X), grid), Y)
     assert len(uses_tiles) == 1
-    np.testing.assert_allclose(model.coef_, Ridge(alpha=[0.1, 3.0]).fit(X, Y).coef_, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(model.coef_, Ridge(alpha=np.array([0.1, 3.0])).fit(X, Y).coef_, rtol=1e-5, atol=1e-7)
 
 
 def test_sparse_tiles_of_unknown_heights_are_read_as_they_are(client, uses_tiles):

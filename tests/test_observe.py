@@ -23,6 +23,7 @@ from dparallel.observe import Progress
 from dparallel.observe.lines import Line, Lines, duration
 from dparallel.observe.repr import sparkline
 from dparallel.observe.screens import PlainScreen, as_html, rich_table, shown
+from tests.versions import before
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(400, 5))
@@ -35,9 +36,7 @@ FITS = [
     (LocalSGDClassifier(random_state=0, max_iter=3, tol=None), "epoch"),
 ]
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-needs_callbacks = pytest.mark.skipif(
-    tuple(map(int, sklearn.__version__.split(".")[:2])) < (1, 9), reason="callbacks are new in scikit-learn 1.9"
-)
+needs_callbacks = pytest.mark.skipif(before(1, 9), reason="callbacks are new in scikit-learn 1.9")
 
 
 @pytest.mark.parametrize("model, unit", FITS, ids=lambda value: type(value).__name__)

@@ -23,6 +23,7 @@ from dparallel import (
 )
 from dparallel.errors import DataError, DataKindError
 from tests.test_metrics import unknown
+from tests.versions import before
 
 CUTS = [(120,), (0, 50, 0, 60, 10, 0), (1, 119)]
 RANDOM = np.random.default_rng(0)
@@ -67,6 +68,8 @@ def test_numbers_are_filled_in_as_scikit_learn_does(cuts, strategy, options):
 @pytest.mark.filterwarnings("ignore:Skipping features without any observed values")
 @pytest.mark.filterwarnings("ignore::FutureWarning:sklearn")
 def test_columns_without_a_number_are_left_out_or_kept(keep, strategy):
+    if strategy == "constant" and not keep and before(1, 8):
+        pytest.skip("scikit-learn 1.8 has changed what becomes of columns without a number")
     X = holes(empty=True)
     options = {"strategy": strategy, "keep_empty_features": keep, "fill_value": 3 if strategy == "constant" else None}
     ours = ParallelSimpleImputer(**options).fit(cut(X, CUTS[1]))

@@ -14,6 +14,7 @@ from sklearn.preprocessing import scale
 
 from dparallel import AsyncSGDClassifier, AsyncSGDRegressor
 from tests import datasets
+from tests.versions import since
 
 BINARY_LOSSES = ("hinge", "squared_hinge", "log_loss", "modified_huber", "perceptron")
 REGRESSION_LOSSES = ("squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive")
@@ -92,6 +93,7 @@ def test_regression_does_so_too(loss, learning_rate):
     assert_same(*pair(AsyncSGDRegressor, SGDRegressor, diabetes(), loss=loss, **schedule))
 
 
+@since(1, 8, "the steps of pa1 and pa2")
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("learning_rate", ["pa1", "pa2"])
 @pytest.mark.parametrize("penalty", ["l2", None])

@@ -19,6 +19,7 @@ from dparallel.model_selection import (
 )
 from dparallel.model_selection.rules import shuffled
 from tests.test_metrics import unknown
+from tests.versions import since
 
 CUTS = [(97,), (0, 40, 0, 50, 7, 0), (1, 95, 1), (10,) * 9 + (7,)]
 RANDOM = np.random.default_rng(0)
@@ -60,6 +61,14 @@ def test_folds_without_shuffle_are_scikit_learns(cuts, n_splits, known):
     for labels in (LABELS, (LABELS == "ant").astype(int), LABELS == "bee"):
         expected = list(theirs.StratifiedKFold(n_splits).split(X, labels))
         assert_same_splits(selected(StratifiedKFold(n_splits), cuts, known, y=labels), expected)
+
+
+@since(1, 9, "GroupKFold")
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("cuts", CUTS)
+@pytest.mark.parametrize("n_splits", [2, 5])
+def test_folds_of_groups_are_scikit_learns(cuts, n_splits, known):
+    X = np.zeros(97)
     expected = list(theirs.GroupKFold(n_splits).split(X, groups=GROUPS))
     assert_same_splits(selected(GroupKFold(n_splits), cuts, known, groups=GROUPS), expected)
     expected = list(theirs.GroupKFold(n_splits, shuffle=True, random_state=3).split(X, groups=GROUPS))
@@ -143,10 +152,14 @@ def test_scikit_learns_searches_get_row_numbers_of_anything(make):
     X = make(np.zeros(97))
     assert_same_splits(list(KFold(3).split(X)), list(theirs.KFold(3).split(X)))
     assert_same_splits(list(StratifiedKFold(3).split(X, LABELS)), list(theirs.StratifiedKFold(3).split(X, LABELS)))
-    lazy = cut(np.zeros(97), CUTS[1])
-    assert_same_splits(list(GroupKFold(3).split(lazy, groups=cut(GROUPS, CUTS[1]))),
-                       list(theirs.GroupKFold(3).split(X, groups=GROUPS)))  # fmt: skip
     assert KFold(3).get_n_splits() == 3
+
+
+@since(1, 9, "GroupKFold")
+def test_scikit_learns_searches_get_row_numbers_of_groups():
+    lazy = cut(np.zeros(97), CUTS[1])
+    ours = GroupKFold(3).split(lazy, groups=cut(GROUPS, CUTS[1]))
+    assert_same_splits(list(ours), list(theirs.GroupKFold(3).split(np.zeros(97), groups=GROUPS)))
 
 
 @pytest.mark.parametrize("known", [True, False])

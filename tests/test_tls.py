@@ -73,18 +73,18 @@ def test_fit_and_what_follows_work(secured, model):
     assert len(result) == 600
 
 
+def connections(pid):
+    process = psutil.Process(pid)
+    return (process.net_connections if hasattr(process, "net_connections") else process.connections)("inet")
+
+
 def test_store_and_its_copies_speak_tls_alone(secured):
     client, processes = secured
     with ParameterStore({"W": (4, 2)}, optimizer="add", replicas=1) as store:
         for clock in range(3):
             store.push({"W": np.ones((4, 2))}, step=(0, clock))
         assert (store.pull(["W"])["W"] == 3.0).all()
-        peers = [
-            connection
-            for process in processes
-            for connection in psutil.Process(process.pid).net_connections("inet")
-            if connection.raddr
-        ]
+        peers = [connection for process in processes for connection in connections(process.pid) if connection.raddr]
         assert peers and {address.ip for peer in peers for address in (peer.laddr, peer.raddr)} == {"127.0.0.1"}
     workers = client.scheduler_info()["workers"]
     assert len(workers) == 2 and all(address.startswith("tls://127.0.0.1") for address in workers)

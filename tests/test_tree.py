@@ -11,6 +11,7 @@ from sklearn.tree import (
 from dparallel import ParallelDecisionTree, ParallelDecisionTreeClassifier, ParallelDecisionTreeRegressor
 from tests import trees, twins
 from tests.trees import Y2, Y3, YR, X, both
+from tests.versions import since
 
 FITTED = ParallelDecisionTree(max_depth=5).fit(X, Y3)
 
@@ -265,6 +266,7 @@ def test_a_class_of_weight_0_takes_no_part():
 # --- missing values
 
 
+@since(1, 8, "the impurities of nodes with missing values")
 @both
 def test_missing_values_are_split_off_and_predicted(Tree, y):
     rows = trees.missing(X)

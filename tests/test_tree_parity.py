@@ -7,6 +7,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from dparallel import ParallelDecisionTree, ParallelDecisionTreeRegressor
 from tests import datasets, trees
+from tests.versions import before
 
 X = trees.steps()
 WEIGHTS = np.random.default_rng(3).integers(1, 4, len(X)).astype(float)
@@ -46,6 +47,8 @@ NUMBERS = {
 def test_each_node_is_scikit_learns_but_for_ties(Tree, case, limits, exact_rows, weights):
     if exact_rows and "max_leaf_nodes" in limits:
         pytest.skip("the two exclude each other")
+    if case == "missing" and before(1, 8):
+        pytest.skip("scikit-learn 1.8 has changed the impurities of nodes with missing values")
     rows, y, own = (CLASSES if Tree is ParallelDecisionTree else NUMBERS)[case]
     ours = Tree(exact_rows=exact_rows, **limits, **own).fit(rows, y, weights)
     theirs = Tree._sklearn_class(random_state=0, **limits, **own).fit(rows, y, weights)
