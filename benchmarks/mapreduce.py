@@ -122,8 +122,8 @@ def foldby(path: Path, mapper: Callable, reducer: Callable, pairwise: Callable) 
 
 
 PEERS: dict[str, tuple[str, str, Callable[..., dict[str, Any]]]] = {
-    "ours": ("dparallel map_reduce", "cluster", ours),
-    "ours-by-key": ("dparallel, reducer of all values", "cluster", ours_by_key),
+    "ours": ("dparallel, 2 processes", "cluster", ours),
+    "ours-by-key": ("dparallel, 2 processes, lists of values", "cluster", ours_by_key),
     "spark": ("Spark reduceByKey", "spark", spark),
     "foldby": ("Dask foldby", "cluster", foldby),
 }
@@ -146,7 +146,7 @@ def run(options: argparse.Namespace, report: Report) -> None:
         report.note(f"Spark is skipped: {missing}.")
         peers.remove("spark")
     rows = report.tables.setdefault("Seconds", [])
-    report.figure = Bars("Seconds", group="task", bar="who", value="seconds")
+    report.figure = Bars("Seconds", group="case", bar="who", value="seconds")
     with tempfile.TemporaryDirectory(prefix="dparallel-") as folder:
         text, part = Path(folder, "text"), Path(folder, "part")
         write_text(text, megabytes * MEGABYTE, seed=0)
@@ -175,7 +175,7 @@ def measure(task: str, peers: list[str], text: Path, part: Path, repeats: int) -
             print(f"{task}, turn {turn}: {name} {seconds[name][-1]:.2f} s", file=sys.stderr, flush=True)
     return [
         {
-            "task": task,
+            "case": task,
             "who": PEERS[name][0],
             "MB": round(text.stat().st_size / MEGABYTE),
             "keys": len(expected),
@@ -189,9 +189,9 @@ def measure(task: str, peers: list[str], text: Path, part: Path, repeats: int) -
 
 def compare(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return dparallel's seconds as a share of each other's."""
-    mine = {row["task"]: row["seconds"] for row in rows if row["who"] == PEERS["ours"][0]}
+    mine = {row["case"]: row["seconds"] for row in rows if row["who"] == PEERS["ours"][0]}
     return [
-        {"task": row["task"], "dparallel / peer": mine[row["task"]] / row["seconds"], "peer": row["who"]}
+        {"case": row["case"], "dparallel / peer": mine[row["case"]] / row["seconds"], "peer": row["who"]}
         for row in rows
         if row["who"] != PEERS["ours"][0]
     ]

@@ -277,8 +277,8 @@ def test_averaging_measures_every_interval_on_mixed_and_on_sorted_rows(run):
 def test_mapreduce_counts_and_indexes_as_a_plain_loop(run):
     tables = run("mapreduce", "--peers", "ours", "foldby")["tables"]
     rows = tables["Seconds"]
-    assert [(row["task"], row["who"]) for row in rows] == [
-        (task, who) for task in ("word count", "inverted index") for who in ("dparallel map_reduce", "Dask foldby")
+    assert [(row["case"], row["who"]) for row in rows] == [
+        (task, who) for task in ("word count", "inverted index") for who in ("dparallel, 2 processes", "Dask foldby")
     ]
     assert all(row["as a plain loop"] and row["seconds"] > 0 and row["keys"] > 1000 for row in rows)
     assert len(tables["Ratios of seconds"]) == 2
