@@ -437,6 +437,22 @@ def test_a_fold_that_fails_is_blamed_by_key_and_the_mapper_by_record():
         Fold("sum")
 
 
+def test_buckets_and_results_travel_with_whatever_they_hold():
+    class Local:
+        def __eq__(self, other):
+            return True
+
+    for made in (tasks.Bucket({"a": {1, 2}, "b": Local()}), tasks.Results([("a", {1, 2}), ("b", Local())])):
+        found = pickle.loads(pickle.dumps(made))
+        assert type(found) is type(made) and found == made
+    before = gc.get_threshold()
+    packed = pickle.dumps(tasks.Results((key, [key]) for key in range(100_000)))
+    counts = [stat["collections"] for stat in gc.get_stats()]
+    assert len(pickle.loads(packed)) == 100_000
+    assert [stat["collections"] for stat in gc.get_stats()][1:] == counts[1:]  # no long search for garbage
+    assert gc.get_threshold() == before
+
+
 # arguments
 
 

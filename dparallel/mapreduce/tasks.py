@@ -17,6 +17,7 @@ import cloudpickle
 from dparallel.errors import DataKindError, DparallelError, MapReduceError
 from dparallel.mapreduce.folding import Fold, own
 from dparallel.mapreduce.garbage import seldom_searched
+from dparallel.mapreduce.packing import pack
 from dparallel.mapreduce.partitioning import partition_of
 
 FIRST_RECORDS = 1024  # how many records are mapped before pairs are first combined
@@ -30,12 +31,18 @@ class Bucket(dict[Hashable, Any]):
     """What one partition of the source has for one reducer.
 
     Of a class of its own because distributed sends a plain dict or list item by item, each as a message part with a
-    header: 90,000 counts take seconds. Anything else is pickled in one go.
+    header: 90,000 counts take seconds. This one is one string of bytes, see `packing`.
     """
+
+    def __reduce__(self) -> Any:
+        return pack(Bucket, dict(self))
 
 
 class Results(list[tuple[Hashable, Any]]):
     """A list of (key, result), of a class of its own for the reason that Bucket has."""
+
+    def __reduce__(self) -> Any:
+        return pack(Results, list(self))
 
 
 @dataclass(frozen=True)
