@@ -110,7 +110,8 @@ def measure(
             report.note(f"{peer.name} failed at {case}: {type(error).__name__}: {error}")
             continue
         if found["seconds"] is None:
-            report.note(f"{peer.name} does not get there at {case}: it stays {found['excess']:.1e} above.")
+            above = f"but {found['excess']:.1e} above"
+            report.note(f"{peer.name} is not there at {case} when a fit takes {options.patience:g} s, {above}.")
         else:
             yield {"case": case, "who": peer.name, "family": peer.family, **found}
 

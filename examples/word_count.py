@@ -6,6 +6,7 @@ Twelve text files are counted by MapReduce on two worker processes. In mid-run o
 the files whose counts were lost, and what is written is the same as that of a plain loop, each word once.
 """
 
+import operator
 import os
 import random
 import signal
@@ -18,6 +19,7 @@ import dask
 from distributed import Client, Event, LocalCluster
 
 from dparallel import map_reduce
+from dparallel.mapreduce import Fold
 
 N_FILES, N_LINES, WORDS_PER_LINE = 12, 20_000, 10
 
@@ -25,10 +27,6 @@ N_FILES, N_LINES, WORDS_PER_LINE = 12, 20_000, 10
 def words(line):
     for word in line.split():
         yield word, 1
-
-
-def total(word, counts):
-    return sum(counts)
 
 
 def words_and_signal(line):
@@ -71,7 +69,7 @@ def main():
         Client(cluster) as client,
     ):
         write_files(folder)
-        counts = map_reduce(f"{folder}/*.txt", words_and_signal, total, combiner=total, n_reducers=4)
+        counts = map_reduce(f"{folder}/*.txt", words_and_signal, Fold(operator.add), n_reducers=4)
         killer = threading.Thread(target=kill_in_mid_run, args=(client,))
         killer.start()
         counters = counts.to_files(f"{folder}/out")

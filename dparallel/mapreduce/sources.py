@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import dask.bag
+from dask.highlevelgraph import HighLevelGraph
 from fsspec import open_files
 
 from dparallel.errors import DataError, DataKindError
@@ -73,9 +74,16 @@ def read_lines(paths: Sequence[str | os.PathLike[str]]) -> dask.bag.Bag:
     names = [os.fspath(path) for path in paths]
     try:
         is_compressed = any(file.compression for file in open_files(names, compression="infer"))
-        return dask.bag.read_text(names, blocksize=None if is_compressed else BLOCK)
+        blocks = dask.bag.read_text(names, blocksize=None if is_compressed else BLOCK, collection=False)
     except (OSError, ValueError) as error:
         raise DataError(
             f"No text can be read from {', '.join(names[:5])}: {error}. Give paths or globs of files that are there, "
             "or a bag from dask.bag.read_text with options of your own."
         ) from error
+    # Dask fuses these tasks with those that map what they read, and does not with what from_delayed makes of them. A
+    # partition that is a task of its own may be taken to another worker: a list of lines travels line by line, for 15 s
+    name = f"mapreduce-lines-{uuid4().hex}"
+    graph = HighLevelGraph.from_collections(
+        name, {(name, i): (itself, block.key) for i, block in enumerate(blocks)}, dependencies=blocks
+    )
+    return dask.bag.Bag(graph, name, len(blocks))

@@ -16,6 +16,7 @@ from dparallel.observe.callbacks import CallbackSupport
 from dparallel.observe.fits import observed_as_one
 from dparallel.rounds import open_rounds
 
+TILE_VALUES = 1 << 15
 _STRATEGIES = ("mean", "median", "most_frequent", "constant")
 
 
@@ -239,14 +240,30 @@ class _Summarise:
         nothing = (np.zeros(0), np.zeros(0, np.int64)) if self.counting else ()
         total = [Column(0, 0, 0.0, *nothing)] * n_features
         for block in shard.blocks:
-            total = merge_columns(total, [self._column(values) for values in block.X.T])
+            found = self._count(block.X) if self.counting else sum_columns(block.X, self.missing_values)
+            total = merge_columns(total, found)
         return total
+
+    def _count(self, X: np.ndarray) -> list[Column]:
+        return [self._column(values) for values in X.T]
 
     def _column(self, values: np.ndarray) -> Column:
         missing = find_missing(values, self.missing_values)
         present = values[~missing]
         sums = int(missing.sum()), len(present), float(present.sum(dtype=np.float64))
-        return Column(*sums, *np.unique(present, return_counts=True)) if self.counting else Column(*sums)
+        return Column(*sums, *np.unique(present, return_counts=True))
+
+
+def sum_columns(X: np.ndarray, missing_values: float) -> list[Column]:
+    """What rows tell of their columns without their distinct numbers; some rows at a time, which the cache holds."""
+    n_missing, total = np.zeros(X.shape[1], np.int64), np.zeros(X.shape[1])
+    height = max(1, TILE_VALUES // max(1, X.shape[1]))
+    for first in range(0, len(X), height):
+        tile = X[first : first + height]
+        missing = find_missing(tile, missing_values)
+        n_missing += missing.sum(axis=0)
+        total += np.where(missing, X.dtype.type(0), tile).sum(axis=0, dtype=np.float64)
+    return [Column(int(n), len(X) - int(n), float(value)) for n, value in zip(n_missing, total)]
 
 
 @dataclass(frozen=True)
@@ -275,7 +292,7 @@ def find_missing(X: np.ndarray, missing_values: float) -> np.ndarray:
         If X holds infinity, or NaN that does not stand for a missing number.
     """
     missing = np.isnan(X) if _is_nan(missing_values) else np.equal(X, missing_values)
-    if not np.isfinite(X[~missing]).all():
+    if not (np.isfinite(X) | missing).all():
         raise DataError("Input X contains infinity, or NaN that is not missing_values. Leave such rows out.")
     return missing
 
