@@ -1,6 +1,7 @@
 """What the parameter store does when workers are killed: what was acknowledged counts once."""
 
 import contextlib
+import functools
 import os
 import random
 import threading
@@ -26,6 +27,7 @@ from tests.slots import (
     host_of_a_shard,
     open_slots,
     read_slots,
+    run_to_the_end,
     start_filling,
     steps,
     until_dead,
@@ -45,10 +47,14 @@ def fill_under_kills(client, store, n_clocks, n_kills, choose, staleness, kind, 
     edges = np.linspace(0, n_clocks, n_kills + 1).astype(int)
     for first, last in zip(edges, edges[1:]):
         victim = choose(client, store, rng)
-        pushing = start_filling(client, store, int(first), int(last), n_clocks, staleness, kind)
+        start = functools.partial(start_filling, client, store, int(first), int(last), n_clocks, staleness, kind)
         timer = threading.Timer(rng.random() * 0.3, kill, (victim,))
         timer.start()
-        longest = max(longest, *(found[1] for found in client.gather(pushing)))
+        if staleness is None:
+            filled = client.gather(start())
+        else:
+            filled = run_to_the_end(client, store, lambda partition, start=start: start([partition])[0], last)
+        longest = max(longest, *(found[1] for found in filled))
         timer.join()
         until_dead(store, victim)
     assert longest < 10
@@ -176,14 +182,18 @@ def test_in_step_killed_hosts_do_not_change_a_bit(client, n_clocks, n_kills, rep
         for first, last in zip(edges, edges[1:]):
             stats = until(lambda: are_two_copies(store)) if replicas else store.stats()
             victim = stats.pids[rng.choice(stats.primaries)]
-            handles, span = [store.handle()] * N_PARTITIONS, {"first": int(first), "last": int(last)}
-            stepping = client.map(descend, handles, range(N_PARTITIONS), pure=False, **span)
+
+            span = store.handle(), int(first), int(last)
+
+            def run(partition, span=span):
+                return client.submit(descend, span[0], partition, *span[1:], pure=False)
+
             timer = threading.Timer(rng.random() * 0.3, kill, (victim,))
             timer.start()
-            client.gather(stepping)
+            run_to_the_end(client, store, run, last)
             timer.join()
             until_dead(store, victim)
             until(lambda: None not in store.stats().primaries)
         if min(store.progress().values()) < n_clocks:  # the last kill came after the last step
-            client.gather(client.map(descend, handles, range(N_PARTITIONS), pure=False, **span))
+            run_to_the_end(client, store, run, n_clocks)
         np.testing.assert_array_equal(read_w(store.handle()), descend_alone(n_clocks, kind))
