@@ -447,9 +447,9 @@ def test_buckets_and_results_travel_with_whatever_they_hold():
         assert type(found) is type(made) and found == made
     before = gc.get_threshold()
     packed = pickle.dumps(tasks.Results((key, [key]) for key in range(100_000)))
-    counts = [stat["collections"] for stat in gc.get_stats()]
+    n_searches = sum(stat["collections"] for stat in gc.get_stats())
     assert len(pickle.loads(packed)) == 100_000
-    assert [stat["collections"] for stat in gc.get_stats()][1:] == counts[1:]  # no long search for garbage
+    assert sum(stat["collections"] for stat in gc.get_stats()) - n_searches < 10  # of some 300 for so many lists
     assert gc.get_threshold() == before
 
 
