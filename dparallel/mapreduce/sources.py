@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
 import dask.bag
-from dask.highlevelgraph import HighLevelGraph
 from fsspec import open_files
 
 from dparallel.errors import DataError, DataKindError
@@ -51,10 +51,7 @@ def to_bag(source: Any) -> dask.bag.Bag:
                 f"Item {number} of source is a {type(part).__name__}, and a list of partitions holds sequences of "
                 "records. Give [records] if source itself is the records."
             )
-    name = f"mapreduce-records-{uuid4().hex}"
-    # bare lists in a graph would be searched for keys and tasks
-    graph = {(name, i): (functools.partial(itself, part),) for i, part in enumerate(source)}
-    return dask.bag.Bag(graph, name, len(source))
+    return in_partitions(source)
 
 
 def is_partition(part: Any) -> bool:
@@ -80,10 +77,29 @@ def read_lines(paths: Sequence[str | os.PathLike[str]]) -> dask.bag.Bag:
             f"No text can be read from {', '.join(names[:5])}: {error}. Give paths or globs of files that are there, "
             "or a bag from dask.bag.read_text with options of your own."
         ) from error
-    # Dask fuses these tasks with those that map what they read, and does not with what from_delayed makes of them. A
-    # partition that is a task of its own may be taken to another worker: a list of lines travels line by line, for 15 s
-    name = f"mapreduce-lines-{uuid4().hex}"
-    graph = HighLevelGraph.from_collections(
-        name, {(name, i): (itself, block.key) for i, block in enumerate(blocks)}, dependencies=blocks
-    )
-    return dask.bag.Bag(graph, name, len(blocks))
+    return in_partitions([Lines(block) for block in blocks])
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Lines of a block of a file, read where they are mapped.
+
+    As a list that is a task's result they might be taken to another worker, which sends them line by line, for 15 s.
+
+    Parameters
+    ----------
+    block : dask Delayed of a list of lines
+    """
+
+    block: Any
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.block.compute(scheduler="sync"))
+
+
+def in_partitions(parts: Sequence[Any]) -> dask.bag.Bag:
+    """Return a bag of these partitions."""
+    name = f"mapreduce-records-{uuid4().hex}"
+    # bare lists in a graph would be searched for keys and tasks
+    graph = {(name, i): (functools.partial(itself, part),) for i, part in enumerate(parts)}
+    return dask.bag.Bag(graph, name, len(parts))
