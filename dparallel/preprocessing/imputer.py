@@ -240,12 +240,12 @@ class _Summarise:
         nothing = (np.zeros(0), np.zeros(0, np.int64)) if self.counting else ()
         total = [Column(0, 0, 0.0, *nothing)] * n_features
         for block in shard.blocks:
-            found = self._count(block.X) if self.counting else sum_columns(block.X, self.missing_values)
+            if self.counting:
+                found = [self._column(values) for values in block.X.T]
+            else:
+                found = sum_columns(block.X, self.missing_values)
             total = merge_columns(total, found)
         return total
-
-    def _count(self, X: np.ndarray) -> list[Column]:
-        return [self._column(values) for values in X.T]
 
     def _column(self, values: np.ndarray) -> Column:
         missing = find_missing(values, self.missing_values)
