@@ -127,6 +127,8 @@ def current_client() -> Any:
 def refuse_other_versions(client: Any) -> None:
     """Make sure that all workers of a client hold this version of dparallel; each worker is asked once.
 
+    One that dies before it answers is not known, and is asked again if it comes back.
+
     Raises
     ------
     WorkerVersionError
@@ -135,6 +137,7 @@ def refuse_other_versions(client: Any) -> None:
     known = _checked.setdefault(client, set())
     new = [worker for worker in workers if worker not in known]
     answers = client.run(version_checker(), workers=new, on_error="return") if new else {}
+    answers = {worker: answer for worker, answer in answers.items() if not isinstance(answer, OSError)}
     wrong = {worker: answer for worker, answer in answers.items() if answer is not None}
     known.update(answers.keys() - wrong.keys())
     if wrong:

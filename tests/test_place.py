@@ -1,6 +1,8 @@
 """Where a fit runs: the data decide, and whatever cannot work is refused with a remedy."""
 
 import asyncio
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -116,6 +118,16 @@ def test_workers_without_dparallel_are_named(client, monkeypatch):
         pass
     client.run(lambda: sys.modules.pop("dparallel") and None, workers=[bad])
     assert kind_of_place(True)[0] == "Cluster"
+
+
+def test_a_worker_that_dies_before_it_answers_is_not_taken_for_one_of_another_version(client, monkeypatch):
+    pids = client.run(os.getpid)
+    bad = sorted(pids)[0]
+    monkeypatch.setattr(place, "_checked", {})
+    os.kill(pids[bad], signal.SIGKILL)
+    assert kind_of_place(True)[0] == "Cluster"
+    assert bad not in place._checked[client]
+    client.wait_for_workers(2, timeout=30)
 
 
 def test_threads_return_results_in_order_and_raise_the_first_error():
