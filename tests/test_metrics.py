@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 
 from dparallel import AsyncSGDClassifier, ParallelDecisionTreeRegressor, metrics
 from dparallel.errors import AlignmentError, DataError
+from dparallel.metrics.tallies import distinct
 from tests.spying import Spy
 
 CUTS = [(500,), (0, 200, 0, 250, 50, 0), tuple([28] * 17 + [24])]
@@ -159,6 +160,26 @@ def test_any_cuts_and_weights_give_scikit_learns(data):
         same(name, truth, p, weights, cuts)
     for name in ("r2_score", "mean_squared_error", "explained_variance_score"):
         same(name, truth.astype(float), p, weights, cuts)
+
+
+@given(
+    st.sampled_from([np.int8, np.uint8, np.int64, np.uint64, bool]),
+    st.sampled_from([0, 1, 100]),
+    st.sampled_from([1, 7, 10_000]),
+    st.booleans(),
+)
+def test_distinct_integers_are_those_of_a_sort(dtype, n_rows, width, at_the_top):
+    numbers = np.random.default_rng(n_rows).integers(width, size=n_rows)
+    if dtype is bool:
+        values = numbers % 2 == 0
+    else:
+        limits = np.iinfo(dtype)
+        values = (limits.max - numbers.astype(np.uint64) if at_the_top else limits.min + numbers).astype(dtype)
+    found, at = distinct(values)
+    expected, places = np.unique(values, return_inverse=True)
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(at, places)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning:sklearn")

@@ -457,6 +457,18 @@ def test_a_fitted_model_is_pickled_with_what_it_needs_to_go_on():
     assert not hasattr(clone(model), "coef_")
 
 
+def test_the_smaller_of_two_probabilities_has_all_its_digits():
+    model = AsyncSGDClassifier("log_loss", random_state=0).fit(X, Y[0] == Y)
+    model.coef_, model.intercept_ = np.ones((1, X.shape[1])), np.zeros(1)
+    scores = np.linspace(-700, 700, 141)
+    rows = np.zeros((141, X.shape[1]))
+    rows[:, 0] = scores
+    smaller = np.exp(-np.abs(scores)) / (1 + np.exp(-np.abs(scores)))
+    chances = model.predict_proba(rows)
+    np.testing.assert_allclose(np.where(scores > 0, chances[:, 0], chances[:, 1]), smaller, rtol=1e-15)
+    np.testing.assert_allclose(chances.sum(axis=1), 1, rtol=1e-15)
+
+
 @pytest.mark.parametrize("method", ["predict", "decision_function", "predict_proba", "score", "to_sklearn"])
 def test_nothing_is_predicted_before_fit(method):
     arguments = {"score": (X, Y), "to_sklearn": ()}.get(method, (X,))

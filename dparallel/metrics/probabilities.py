@@ -75,8 +75,12 @@ class Tabulate:
         classes, at = distinct(truth)
         losses = self.loss(p)
         table = np.stack([np.bincount(at, weights * column, minlength=len(classes)) for column in losses.T], axis=1)
-        near = np.isclose(p.sum(axis=1), 1, rtol=np.sqrt(np.finfo(p.dtype.char).eps), atol=0).all()
-        return LossTable(classes, table, float(weights.sum()), one_column, bool(near))
+        return LossTable(classes, table, float(weights.sum()), one_column, one_column or _sum_to_one(p))
+
+
+def _sum_to_one(p: np.ndarray) -> bool:
+    """Whether the probabilities of each row do, up to rounding."""
+    return bool(np.isclose(p.sum(axis=1), 1, rtol=np.sqrt(np.finfo(p.dtype.char).eps), atol=0).all())
 
 
 def logarithm(p: np.ndarray) -> np.ndarray:

@@ -13,6 +13,8 @@ import numpy as np
 
 from dparallel.errors import DataError
 
+_TABLE_ROWS = 4096  # integers in a range of fewer are counted in a table
+
 
 @dataclass(frozen=True)
 class Tally:
@@ -80,7 +82,7 @@ def count(truth: np.ndarray, found: np.ndarray, weights: np.ndarray, weighted: b
         return Tally(truth, found, weights, weighted)
     classes, truth_at = distinct(truth)
     values, found_at = distinct(found)
-    pairs, at = np.unique(truth_at * len(values) + found_at, return_inverse=True)
+    pairs, at = distinct(truth_at * len(values) + found_at)
     sums = np.bincount(at, weights, minlength=len(pairs))
     return Tally(
         classes[pairs // len(values)],
@@ -98,6 +100,14 @@ def distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     DataError
         If they cannot be sorted, being of several types.
     """
+    if values.dtype.kind in "biu" and len(values):
+        wide = values.astype(np.uint64 if values.dtype.kind == "u" else np.int64)
+        low = wide.min()
+        if int(wide.max()) - int(low) < _TABLE_ROWS:  # to count is faster than to sort
+            places = (wide - low).astype(np.int64)
+            counts = np.bincount(places)
+            found = (np.flatnonzero(counts).astype(wide.dtype) + low).astype(values.dtype)
+            return found, (np.cumsum(counts > 0) - 1)[places]
     try:
         found, at = np.unique(values, return_inverse=True)
     except TypeError:

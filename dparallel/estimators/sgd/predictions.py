@@ -97,10 +97,19 @@ class Probabilities:
 
 def _softmax(scores: np.ndarray) -> np.ndarray:
     if scores.shape[1] == 1:
-        # of (0, score), but symmetric, so that neither of the two loses digits
-        scores = np.concatenate([-0.5 * scores, 0.5 * scores], axis=1)
+        return _logistic(scores[:, 0])
     powers = np.exp(scores - scores.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _logistic(scores: np.ndarray) -> np.ndarray:
+    """The softmax of (0, score): the smaller of the two is computed, not what is left, so that it loses no digits."""
+    ratio = np.exp(-np.abs(scores))
+    total = 1 + ratio
+    chances = np.empty((len(scores), 2), scores.dtype)
+    chances[:, 0], chances[:, 1] = 1 / total, ratio / total
+    np.copyto(chances, chances[:, ::-1].copy(), where=(scores > 0)[:, None])
+    return chances
 
 
 def _clipped(scores: np.ndarray) -> np.ndarray:
