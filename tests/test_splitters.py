@@ -14,10 +14,11 @@ from dparallel.model_selection import (
     KFold,
     ShuffleSplit,
     StratifiedKFold,
+    parts,
     select,
     train_test_split,
 )
-from dparallel.model_selection.rules import shuffled
+from dparallel.model_selection.rules import Listed, shuffled
 from tests.test_metrics import unknown
 from tests.versions import since
 
@@ -145,6 +146,17 @@ def test_blocks_without_chosen_rows_are_not_read():
     assert read == [] and rows.chunks == ((10, 10),)
     rows.compute()
     assert sorted(read) == [2, 3]
+
+
+def test_whole_blocks_and_runs_of_rows_are_not_copied():
+    block = np.arange(20.0).reshape(10, 2)
+    for rows, run in ((range(10), slice(0, 10)), (range(3, 7), slice(3, 7)), ([9], slice(9, 10))):
+        found = parts._take(block, Listed(np.array(rows)), 10, None)
+        np.testing.assert_array_equal(found, block[run])
+        assert np.shares_memory(found, block)
+    for rows in ([3, 2], [1, 3, 3, 4], [2, 1, 3, 4], []):
+        found = parts._take(block, Listed(np.array(rows, np.int64)), 10, None)
+        np.testing.assert_array_equal(found, block[np.array(rows, np.int64)])
 
 
 @pytest.mark.parametrize("make", [np.asarray, list])

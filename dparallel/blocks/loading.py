@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -12,7 +13,7 @@ from dparallel.blocks.block import Block, Blocks
 from dparallel.blocks.budget import shard_budget
 from dparallel.blocks.shards import Shard
 from dparallel.blocks.streaming import LazyBlock
-from dparallel.compat import future_status, is_plain_data, task_graph
+from dparallel.compat import fuse, future_status, is_plain_data, task_graph
 
 
 def independent_blocks(blocks: Blocks) -> list[LazyBlock] | None:
@@ -33,6 +34,34 @@ def independent_blocks(blocks: Blocks) -> list[LazyBlock] | None:
             return None
         entries.append(LazyBlock(own, key, blocks.rows[i], block_bytes(blocks, i)))
     return entries
+
+
+def fused(graph: Mapping[Hashable, Any], keys: Sequence[Hashable]) -> dict[Hashable, Any]:
+    """The same graph, but what only one of some keys needs is one task: each task is a message from the scheduler.
+
+    Parameters
+    ----------
+    graph : a Dask graph
+    keys : those that are wanted; none is needed by another. A single one stays as it is, since its tasks may run side
+        by side.
+    """
+    graph = dict(graph)
+    if len(keys) < 2:
+        return graph
+    tasks, futures = task_graph(graph)
+    needed = {key: _ancestors(tasks, key)[0].keys() - futures.keys() for key in keys}
+    n_owners = Counter(name for names in needed.values() for name in names)
+    for key, names in needed.items():
+        own = [name for name in names if n_owners[name] == 1 and not _is_data(tasks[name])]
+        if len(own) > 1 and key in own:
+            for name in own:
+                del graph[name]
+            graph[key] = fuse([tasks[name] for name in own])
+    return graph
+
+
+def _is_data(task: Any) -> bool:
+    return is_plain_data(task) and not task.dependencies
 
 
 def has_futures(blocks: Blocks) -> bool:

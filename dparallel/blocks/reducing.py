@@ -19,6 +19,7 @@ from dask.utils import ensure_dict
 from dparallel import compat
 from dparallel.blocks.align import paired
 from dparallel.blocks.dask_arrays import is_dask, is_partitioned
+from dparallel.blocks.loading import fused
 from dparallel.blocks.matrix import check_length, joined, to_values, to_weights
 from dparallel.errors import DataError, DataKindError
 from dparallel.place import Cluster, find
@@ -63,6 +64,7 @@ def reduce_rows(
     """
     rows = align(columns)
     graph, keys = _block_tasks(rows, partial, as_given)
+    graph = fused(graph, keys)
     final = _tree(graph, keys, merge, finish)
     found = compute(graph, [final])[0]
     if found is None:

@@ -32,6 +32,13 @@ def is_plain_data(node):
     return isinstance(node, (Alias, DataNode))
 
 
+def fuse(tasks):
+    """Make one of Dask's task objects out of several, of which all but one are only needed by the others."""
+    from dask._task_spec import Task
+
+    return Task.fuse(*tasks)
+
+
 def worker_threads(client, timeout_s):
     """Ask the scheduler for the threads of each worker, by address.
 

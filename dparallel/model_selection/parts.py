@@ -206,5 +206,15 @@ def _take(block: Any, rule: Any, n_rows: int, values: Any) -> Any:
             f"A block has {block.shape[0]} rows, and {n_rows} were counted. Are the blocks of these data the same each "
             "time they are computed? Split collections together, or build them from the same one."
         )
-    rows = _chosen(rule, n_rows, values)
+    rows = _as_slice(_chosen(rule, n_rows, values))
+    if isinstance(rows, slice) and rows == slice(0, n_rows):
+        return block
     return block.iloc[rows] if hasattr(block, "iloc") else block[rows]
+
+
+def _as_slice(rows: np.ndarray) -> np.ndarray | slice:
+    """Row numbers that follow each other as a slice, which copies nothing."""
+    n = len(rows)
+    if n and rows[-1] - rows[0] == n - 1 and (np.diff(rows) == 1).all():
+        return slice(int(rows[0]), int(rows[0]) + n)
+    return rows

@@ -91,12 +91,14 @@ class ClassPlaces:
     Parameters
     ----------
     classes : ndarray of shape (n_classes,), sorted, those of the block
+    here : ndarray of shape (n_classes,), int64: rows of the class in the block
     first, n, low, high : ndarray of shape (n_classes,), int64: rows of the class before the block, and in all blocks
     keys : sequence of uint64, one per class, or None
     inverted : bool, whether all other rows are meant
     """
 
     classes: np.ndarray
+    here: np.ndarray
     first: np.ndarray
     n: np.ndarray
     low: np.ndarray
@@ -106,17 +108,31 @@ class ClassPlaces:
 
     def __call__(self, n_rows: int, values: Any) -> np.ndarray:
         """The chosen rows: ndarray of shape (n_rows,), bool; values : ndarray of shape (n_rows,), the rows' classes."""
+        count = self.count(n_rows)
+        if count in (0, n_rows):
+            return np.full(n_rows, count > 0)  # nobody has to look for classes
         chosen = np.zeros(n_rows, bool)
         for c, label in enumerate(self.classes):
             rows = np.flatnonzero(values == label)
-            key = None if self.keys is None else self.keys[c]
-            places = shuffled(self.first[c] + np.arange(len(rows)), int(self.n[c]), key)
-            chosen[rows] = (places >= self.low[c]) & (places < self.high[c])
+            if self.keys is None:
+                chosen[rows[slice(*self._inside(c))]] = True
+            else:
+                places = shuffled(self.first[c] + np.arange(len(rows)), int(self.n[c]), self.keys[c])
+                chosen[rows] = (places >= self.low[c]) & (places < self.high[c])
         return chosen ^ self.inverted
 
     def count(self, n_rows: int) -> int | None:
         """How many rows are chosen, None where only the rule itself can tell."""
-        return None
+        if self.keys is not None:
+            return None
+        low, high = self._inside(slice(None))
+        inside = int((high - low).sum())
+        return n_rows - inside if self.inverted else inside
+
+    def _inside(self, c: Any) -> tuple[Any, Any]:
+        """Which of a class's rows in the block, in their order, are in [low, high)."""
+        low, high = (np.clip(edge[c] - self.first[c], 0, self.here[c]) for edge in (self.low, self.high))
+        return low, high
 
 
 @dataclass(frozen=True)

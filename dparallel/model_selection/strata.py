@@ -67,7 +67,7 @@ class Strata:
         for block, classes in enumerate(self.present):
             at = np.searchsorted(self.classes, classes)
             own = None if keys is None else [keys[c] for c in at]
-            edges = before[block, at], self.totals[at], low[at], high[at]
+            edges = self.counts[block, at], before[block, at], self.totals[at], low[at], high[at]
             rules.append(ClassPlaces(classes, *edges, own, inverted))
         return rules
 

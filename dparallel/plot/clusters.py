@@ -11,7 +11,7 @@ from dparallel.blocks.shards import Shard
 from dparallel.errors import DataError
 from dparallel.observe.colours import BLUE, RED
 from dparallel.plot.drawing import attribute, axes
-from dparallel.rounds import open_rounds
+from dparallel.rounds import reduce_once
 
 N_BINS = 200
 
@@ -145,8 +145,7 @@ def silhouette(model: Any, X: Any, *, sample_weight: Any = None, ax: Any = None)
         raise DataError("A silhouette compares two clusters at least, and this model has one. Fit more clusters.")
     ax = axes(ax)
     blocks = model._gather(X, sample_weight=sample_weight, reset=False)
-    with open_rounds(blocks) as rounds:
-        counts, total = rounds.reduce(Silhouettes(model._measure(), n_clusters), _add)
+    counts, total = reduce_once(blocks, Silhouettes(model._measure(), n_clusters), _add)
     _draw(ax, counts, total / max(counts.sum(), np.finfo(float).tiny))
     ax.set_title(f"{type(model).__name__}: simplified silhouettes")
     return ax

@@ -14,7 +14,7 @@ from dparallel.errors import DataError, warn
 from dparallel.estimator import ParallelEstimator
 from dparallel.observe.callbacks import CallbackSupport
 from dparallel.observe.fits import observed_as_one
-from dparallel.rounds import open_rounds
+from dparallel.rounds import reduce_once
 
 TILE_VALUES = 1 << 15
 _STRATEGIES = ("mean", "median", "most_frequent", "constant")
@@ -102,8 +102,8 @@ class ParallelSimpleImputer(CallbackSupport, TransformerMixin, ParallelEstimator
             raise ValueError(f"Can only use these strategies: {list(_STRATEGIES)}, got strategy={self.strategy!r}")
         blocks = self._gather(X)
         counting = self.strategy in ("median", "most_frequent")
-        with open_rounds(blocks) as rounds:
-            columns = rounds.reduce(_Summarise(self.missing_values, counting), merge_columns, blocks.n_features)
+        summarise = _Summarise(self.missing_values, counting)
+        columns = reduce_once(blocks, summarise, merge_columns, blocks.n_features)
         self._n_missing = np.array([column.n_missing for column in columns])
         self._n_rows = columns[0].n_missing + columns[0].n_present
         found = np.array([column.statistic(self.strategy) for column in columns])

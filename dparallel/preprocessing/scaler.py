@@ -16,7 +16,7 @@ from dparallel.estimator import ParallelEstimator
 from dparallel.moments import Moments, measure_shard
 from dparallel.observe.callbacks import CallbackSupport
 from dparallel.observe.fits import observed_as_one
-from dparallel.rounds import open_rounds
+from dparallel.rounds import reduce_once
 
 _NOT_CENTRED = (
     "Cannot center sparse matrices: X is sparse and with_mean=True would make it dense. Pass with_mean=False."
@@ -108,8 +108,7 @@ class ParallelStandardScaler(CallbackSupport, OneToOneFeatureMixin, TransformerM
         first = not hasattr(self, "n_samples_seen_")
         blocks = self._gather(X, sample_weight=sample_weight, reset=first)
         self._refuse_centring(blocks.is_sparse)
-        with open_rounds(blocks) as rounds:
-            found = rounds.reduce(measure_shard, Moments.merge, blocks.n_features)
+        found = reduce_once(blocks, measure_shard, Moments.merge, blocks.n_features)
         if not found.weight > 0:
             raise DataError("Sample weights must contain at least one non-zero number.")
         self._publish(found if first else self._moments.merge(found), weighted=blocks.weighted)

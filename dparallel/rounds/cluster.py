@@ -82,10 +82,7 @@ class ClusterRounds(Rounds):
             except Stuck:
                 self._release()
                 self.holding.release()
-        raise ClusterLostError(
-            f"All workers of {self.client!r} died or paused at once, {MAX_RELOADS} times in this round. Look into "
-            "their logs; most often they ran out of memory: add memory or use smaller chunks."
-        )
+        raise workers_gone(self.client)
 
     @property
     def rows(self) -> list[list[int | None]]:
@@ -172,3 +169,11 @@ class ClusterRounds(Rounds):
     def close(self) -> None:
         self._release()
         self.holding.close()
+
+
+def workers_gone(client: Any) -> ClusterLostError:
+    """The error of a round that was begun MAX_RELOADS times."""
+    return ClusterLostError(
+        f"All workers of {client!r} died or paused at once, {MAX_RELOADS} times in this round. Look into their logs; "
+        "most often they ran out of memory: add memory or use smaller chunks."
+    )

@@ -9,7 +9,7 @@ from typing import Any
 
 from dparallel.blocks.block import Blocks
 from dparallel.blocks.budget import cluster_limit, memory_share, refuse_if_too_large
-from dparallel.blocks.loading import ShardPlan, group_blocks, has_futures, independent_blocks
+from dparallel.blocks.loading import ShardPlan, fused, group_blocks, has_futures, independent_blocks
 from dparallel.blocks.shards import ShardReport, report_shard, total_known, warn_if_streamed
 from dparallel.place import Cluster
 from dparallel.rounds import tasks
@@ -123,7 +123,8 @@ class Holding:
 
     def _load_through_scheduler(self) -> None:
         """Let Dask compute blocks that depend on each other or on futures, and join each shard where most of it is."""
-        blocks = self.client.get(dict(self._blocks.graph or {}), list(self._blocks.keys), sync=False)
+        keys = list(self._blocks.keys)
+        blocks = self.client.get(fused(self._blocks.graph or {}, keys), keys, sync=False)
         try:
             self._watch.wait(blocks)
             self._check_memory(blocks)

@@ -108,11 +108,16 @@ def load_here(blocks: Blocks, n_threads: int, scratch_bytes_per_row: int) -> lis
 
 def _compute_together(blocks: Blocks, n_threads: int) -> list[Block]:
     """Compute all blocks at once by Dask's own threads: they share tasks."""
+    refuse_futures(blocks)
+    sizes = [block_bytes(blocks, i) for i in range(blocks.n_blocks)]
+    refuse_if_too_large(sum(size or 0 for size in sizes), shard_budget(memory_share()))
+    return list(dask.threaded.get(dict(blocks.graph or {}), list(blocks.keys), num_workers=n_threads))
+
+
+def refuse_futures(blocks: Blocks) -> None:
+    """Raise PlaceError for data that only their own cluster has."""
     if has_futures(blocks):
         raise PlaceError(
             "The data hold futures of a Dask cluster, and no client is active here. Open a Client to that cluster, or "
             "build the data anew."
         )
-    sizes = [block_bytes(blocks, i) for i in range(blocks.n_blocks)]
-    refuse_if_too_large(sum(size or 0 for size in sizes), shard_budget(memory_share()))
-    return list(dask.threaded.get(dict(blocks.graph or {}), list(blocks.keys), num_workers=n_threads))

@@ -54,14 +54,15 @@ def open_rounds(
         if isinstance(place, Cluster):
             opened: Rounds = ClusterRounds(blocks, place, scratch_bytes_per_row, partitioning, in_any_order)
         else:
-            opened = _open_here(place, blocks, scratch_bytes_per_row, partitioning)
+            opened = open_here(place, blocks, scratch_bytes_per_row, partitioning)
         with opened as rounds:
             yield rounds
 
 
-def _open_here(
-    place: Local, blocks: Blocks, scratch_bytes_per_row: int, partitioning: Partitioning | None
+def open_here(
+    place: Local, blocks: Blocks, scratch_bytes_per_row: int = 0, partitioning: Partitioning | None = None
 ) -> LocalRounds:
+    """Open rounds in this process; see open_rounds."""
     # threads of this process do not come and go, so one shard per thread will do
     n_shards = partitioning.n_shards if partitioning is not None and partitioning.n_shards else place.n_threads
     if blocks.local is not None:

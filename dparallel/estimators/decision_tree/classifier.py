@@ -10,7 +10,6 @@ from dparallel import compat
 from dparallel.estimators.decision_tree.base import ParallelTree
 from dparallel.estimators.decision_tree.paths import Paths, Values
 from dparallel.estimators.decision_tree.scoring import accuracy
-from dparallel.rounds import open_rounds
 
 
 class ParallelDecisionTree(ParallelTree, DecisionTreeClassifier):
@@ -190,8 +189,7 @@ class ParallelDecisionTree(ParallelTree, DecisionTreeClassifier):
         check_is_fitted(self)
         blocks = self._gather(self._categories.encode(X), y, sample_weight, reset=False)
         predict = Values(Paths(self.tree_, self.category_tests_), self._labels())
-        with open_rounds(blocks) as rounds:
-            return accuracy(rounds, predict)
+        return accuracy(blocks, predict)
 
     def _shares(self):
         return self.tree_.value[:, 0, :].copy()

@@ -12,7 +12,6 @@ from dparallel.errors import warn
 from dparallel.estimators.decision_tree.base import ParallelTree
 from dparallel.estimators.decision_tree.paths import Paths, Values
 from dparallel.estimators.decision_tree.scoring import r2
-from dparallel.rounds import open_rounds
 
 _CRITERIA = ("squared_error", "friedman_mse", "poisson")
 
@@ -121,8 +120,7 @@ class ParallelDecisionTreeRegressor(ParallelTree, DecisionTreeRegressor):
         check_is_fitted(self)
         blocks = self._gather(self._categories.encode(X), y, sample_weight, reset=False)
         predict = Values(Paths(self.tree_, self.category_tests_), self._means())
-        with open_rounds(blocks) as rounds:
-            found = r2(rounds, predict, float(self._means()[0]))
+        found = r2(blocks, predict, float(self._means()[0]))
         if np.isnan(found):
             warn("R^2 score is not well-defined with less than two samples.", UndefinedMetricWarning)
         return found

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from dparallel.blocks.block import Block
+from dparallel.blocks.block import Block, Blocks
 from dparallel.blocks.shards import Shard
 from dparallel.estimators.decision_tree.paths import Values
 from dparallel.estimators.sgd.classes import flat
 from dparallel.estimators.sgd.numbers import to_numbers
 from dparallel.moments import naming
-from dparallel.rounds import Rounds
+from dparallel.rounds import reduce_once
 
 
 @dataclass(frozen=True)
@@ -57,20 +57,20 @@ def _weights(block: Block) -> np.ndarray:
     return np.ones(block.n_rows) if block.sample_weight is None else block.sample_weight
 
 
-def accuracy(rounds: Rounds, predict: Values) -> float:
+def accuracy(blocks: Blocks, predict: Values) -> float:
     """Share of the rows' weight that is predicted rightly; one round."""
-    right, total = rounds.reduce(_Right(predict), operator.add)
+    right, total = reduce_once(blocks, _Right(predict), operator.add)
     return float(right / total)
 
 
-def r2(rounds: Rounds, predict: Values, center: float) -> float:
+def r2(blocks: Blocks, predict: Values, center: float) -> float:
     """Share of the targets' variance that is predicted; NaN for fewer than two rows; one round.
 
     Parameters
     ----------
     center : float, a number near the targets, from which their spread is measured
     """
-    sums: Any = rounds.reduce(_Errors(predict, center), operator.add)
+    sums: Any = reduce_once(blocks, _Errors(predict, center), operator.add)
     weight, first, second, errors, n_rows = sums.tolist()
     if n_rows < 2:
         return float("nan")

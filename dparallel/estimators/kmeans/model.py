@@ -19,7 +19,7 @@ from dparallel.estimators.kmeans.parameters import check_centres, check_paramete
 from dparallel.estimators.kmeans.streaming import update_centres
 from dparallel.observe.callbacks import CallbackSupport
 from dparallel.observe.fits import FitObservers, observed
-from dparallel.rounds import open_rounds
+from dparallel.rounds import open_rounds, reduce_once
 
 _MANY_STARTS = 10
 
@@ -251,8 +251,7 @@ class ParallelKMeans(
         """
         check_is_fitted(self)
         blocks = self._gather(X, sample_weight=sample_weight, reset=False)
-        with open_rounds(blocks) as rounds:
-            return -float(rounds.reduce(inertia_shard, float.__add__, self._centres()))
+        return -float(reduce_once(blocks, inertia_shard, float.__add__, self._centres()))
 
     def to_sklearn(self):
         """Return a fitted sklearn.cluster.KMeans with these centres; it predicts the same labels.

@@ -23,7 +23,7 @@ from dparallel.estimators.sgd.predictions import Line
 from dparallel.observe.callbacks import CallbackSupport
 from dparallel.observe.fits import FitObservers
 from dparallel.place import Cluster, find
-from dparallel.rounds import open_rounds
+from dparallel.rounds import reduce_once
 
 
 class ParallelLinear(CallbackSupport, ParallelEstimator):
@@ -125,8 +125,7 @@ class ParallelLinear(CallbackSupport, ParallelEstimator):
         if scores is None or y is None:
             return score_blocks(self, X, y, sample_weight, partial, combine)  # asks for _model()
         blocks = gather(scores, y, sample_weight, owner=type(self).__name__)
-        with open_rounds(blocks) as rounds:
-            return rounds.reduce(partial, combine, self._model(ScoresThemselves(scores.shape[1])))
+        return reduce_once(blocks, partial, combine, self._model(ScoresThemselves(scores.shape[1])))
 
     def _model(self, line: Any = None) -> Any:
         """What `score` sends to the data; line : what makes scores of them, by default the coefficients."""

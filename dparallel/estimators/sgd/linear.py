@@ -23,7 +23,7 @@ from dparallel.estimators.sgd.sparse.coefficients import SparseLine
 from dparallel.estimators.sgd.survey import Survey
 from dparallel.observe.callbacks import CallbackSupport
 from dparallel.observe.fits import FitObservers
-from dparallel.rounds import Rounds, open_rounds
+from dparallel.rounds import Rounds, open_rounds, reduce_once
 from dparallel.workers import Outcome
 
 
@@ -205,8 +205,7 @@ def score_blocks(model: Any, X: Any, y: Any, sample_weight: Any, partial: Any, c
     if y is None:
         raise DataError(f"{type(model).__name__}.score requires y to be passed, but the target y is None.")
     blocks = model._gather(X, y, sample_weight, reset=False)
-    with open_rounds(blocks) as rounds:
-        return rounds.reduce(partial, combine, model._model())
+    return reduce_once(blocks, partial, combine, model._model())
 
 
 def shared_parameters(model: Any, kind: type) -> dict[str, Any]:
