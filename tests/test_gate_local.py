@@ -115,3 +115,33 @@ def test_local_y_keeps_its_values(y):
 def test_local_y_that_does_not_fit_is_refused(y):
     with pytest.raises(AlignmentError):
         gather(ROWS, y)
+
+
+def at_an_odd_address(array):
+    """The same numbers where a message from another process might have put them."""
+    memory = np.empty(array.nbytes + 1, np.uint8)
+    odd = memory[1:].view(array.dtype).reshape(array.shape)
+    odd[...] = array
+    assert not odd.flags.aligned
+    return odd
+
+
+@pytest.mark.parametrize("kind", ["dense", "csr"])
+def test_what_came_over_a_network_is_moved_once_to_where_kernels_read_it(kind):
+    X, weights = np.random.default_rng(0).normal(size=(20, 3)), np.arange(20.0)
+    given = X
+    if kind == "dense":
+        odd = at_an_odd_address(X)
+    else:
+        given = scipy.sparse.csr_matrix(X)
+        parts = tuple(map(at_an_odd_address, (given.data, given.indices, given.indptr)))
+        odd = scipy.sparse.csr_matrix(parts, shape=X.shape, copy=False)
+    block = gather(odd, sample_weight=at_an_odd_address(weights), accept_sparse=True).local
+    for part in (
+        *((block.X,) if kind == "dense" else (block.X.data, block.X.indices, block.X.indptr)),
+        block.sample_weight,
+    ):
+        assert part.flags.aligned
+    np.testing.assert_array_equal(block.X.toarray() if kind == "csr" else block.X, X)
+    np.testing.assert_array_equal(block.sample_weight, weights)
+    assert gather(given, accept_sparse=True).local.X is given  # what lies well is not copied

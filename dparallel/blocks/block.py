@@ -43,16 +43,24 @@ class Block:
 
         What came over a network lies wherever the message had it.
         """
-        parts = (self.X.data, self.X.indices, self.X.indptr) if hasattr(self.X, "indptr") else (self.X,)
-        if all(part.flags.aligned for part in (*parts, self.sample_weight) if part is not None):
+        X, weights = aligned(self.X), self.sample_weight
+        if X is self.X and (weights is None or weights.flags.aligned):
             return self
-        moved = [part if part.flags.aligned else part.copy() for part in parts]
-        X = type(self.X)(tuple(moved), shape=self.X.shape, copy=False) if len(moved) > 1 else moved[0]
-        return Block(X, self.y, None if self.sample_weight is None else self.sample_weight.copy(), self.index)
+        return Block(X, self.y, None if weights is None else weights.copy(), self.index)
 
     def __sizeof__(self) -> int:
         # Dask's workers account for a block by this
         return self.nbytes + object.__sizeof__(self)
+
+
+def aligned(X: Any) -> Any:
+    """A matrix, ndarray or CSR, at addresses that compiled loops read without a copy: X itself where it is."""
+    if not hasattr(X, "indptr"):
+        return X if X.flags.aligned else X.copy()
+    parts = (X.data, X.indices, X.indptr)
+    if all(part.flags.aligned for part in parts):
+        return X
+    return type(X)(tuple(part if part.flags.aligned else part.copy() for part in parts), shape=X.shape, copy=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ import scipy.sparse
 from sklearn.utils.validation import check_array
 
 from dparallel import compat
-from dparallel.blocks.block import Block, Blocks
+from dparallel.blocks.block import Block, Blocks, aligned
 from dparallel.blocks.dask_arrays import is_dask
 from dparallel.blocks.given import Given
 from dparallel.blocks.matrix import Form, filled, plain_csr, to_values, to_weights
@@ -25,7 +25,8 @@ def admit_local(X, accept_sparse, owner):
 
     Returns
     -------
-    given : Given; its X is the user's array itself where that is float32 or float64, in whatever memory order
+    given : Given; its X is the user's array itself where that is float32 or float64 at aligned addresses, in whatever
+        memory order
 
     Raises
     ------
@@ -41,8 +42,7 @@ def admit_local(X, accept_sparse, owner):
         input_name="X",
     )
     is_sparse = scipy.sparse.issparse(matrix)
-    if is_sparse:
-        matrix = plain_csr(matrix)
+    matrix = aligned(plain_csr(matrix) if is_sparse else matrix)  # what Dask has computed came over a network
     kind = "csr" if is_sparse else "pandas" if hasattr(X, "columns") else "numpy"
     form = Form(int(matrix.shape[1]), matrix.dtype, is_sparse)
     return Given(kind, X, matrix, form, compat.feature_names(X), owner)
@@ -69,7 +69,7 @@ def local_blocks(given, y, sample_weight):
         If a weight is NaN, infinite or negative, or all weights are zero.
     """
     n_rows = int(given.X.shape[0])
-    block = Block(given.X, _local_y(y, n_rows), _local_weights(sample_weight, n_rows))
+    block = Block(given.X, _local_y(y, n_rows), _local_weights(sample_weight, n_rows)).aligned()
     return Blocks(
         kind=given.kind,
         n_features=given.form.n_features,
