@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,11 +26,9 @@ def one_thread(api: str) -> Iterator[None]:
     ----------
     api : "blas" or "openmp"
     """
-    from threadpoolctl import threadpool_limits
-
     with _lock:
         if not _inside[api]:
-            _limits[api] = threadpool_limits(1, user_api=api)
+            _limits[api] = _pools(len(sys.modules)).limit(limits=1, user_api=api)
         _inside[api] += 1
     try:
         yield
@@ -37,3 +37,11 @@ def one_thread(api: str) -> Iterator[None]:
             _inside[api] -= 1
             if not _inside[api]:
                 _limits.pop(api).restore_original_limits()
+
+
+@functools.lru_cache(maxsize=1)
+def _pools(n_modules: int) -> Any:
+    """The pools of this process, found anew when modules were imported since: to look for them takes milliseconds."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()

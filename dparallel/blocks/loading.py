@@ -13,7 +13,7 @@ from dparallel.blocks.block import Block, Blocks
 from dparallel.blocks.budget import shard_budget
 from dparallel.blocks.shards import Shard
 from dparallel.blocks.streaming import LazyBlock
-from dparallel.compat import fuse, future_status, is_plain_data, task_graph
+from dparallel.compat import fuse, future_status, holders, is_plain_data, task_graph
 
 
 def independent_blocks(blocks: Blocks) -> list[LazyBlock] | None:
@@ -64,24 +64,52 @@ def _is_data(task: Any) -> bool:
     return is_plain_data(task) and not task.dependencies
 
 
-def has_futures(blocks: Blocks) -> bool:
-    """Whether the data were persisted or scattered, so that only their cluster has them."""
-    tasks, futures = task_graph(blocks.graph)
-    return bool(futures) or any(_ancestors(tasks, key)[1] for key in blocks.keys)
-
-
-def lost_blocks(blocks: Blocks, client: Any) -> list[int]:
-    """Return the numbers of the blocks that need one of the user's futures that was cancelled.
+def future_keys(blocks: Blocks) -> list[set[Hashable]]:
+    """The keys of the futures that each block needs: of what was persisted or scattered.
 
     Dask's optimisation leaves a future in the graph, or only its key in the tasks that need it.
     """
-    tasks, _ = task_graph(blocks.graph)
+    tasks, futures = task_graph(blocks.graph)
+    found = []
+    for key in blocks.keys:
+        own, missing = _ancestors(tasks, key)
+        found.append(missing | {futures[name].key for name in own.keys() & futures.keys()})
+    return found
+
+
+def has_futures(blocks: Blocks) -> bool:
+    """Whether the data were persisted or scattered, so that only their cluster has them."""
+    return any(future_keys(blocks))
+
+
+def lost_blocks(blocks: Blocks, client: Any) -> list[int]:
+    """Return the numbers of the blocks that need one of the user's futures that was cancelled."""
     lost = ("cancelled", "lost", None)
-    return [
-        i
-        for i, key in enumerate(blocks.keys)
-        if any(future_status(client, name) in lost for name in _ancestors(tasks, key)[1])
-    ]
+    return [i for i, keys in enumerate(future_keys(blocks)) if any(future_status(client, key) in lost for key in keys)]
+
+
+def find_homes(blocks: Blocks, client: Any) -> list[str] | None:
+    """Return the worker that holds most of what each block is made of; None if that is not known of all.
+
+    Parameters
+    ----------
+    blocks : Blocks of a Dask collection
+    client : distributed.Client
+    """
+    needed = future_keys(blocks)
+    if not all(needed):
+        return None
+    places = holders(client, set().union(*needed))
+    homes = []
+    for keys in needed:
+        weights: Counter[str] = Counter()
+        for key in keys:
+            at, size = places.get(key, ((), 0))
+            weights.update({worker: max(1, size) for worker in at})
+        if not weights or not keys <= places.keys():
+            return None  # it is not there yet
+        homes.append(max(sorted(weights), key=weights.__getitem__))
+    return homes
 
 
 def _ancestors(tasks: Mapping[Hashable, Any], key: Hashable) -> tuple[dict[Hashable, Any], set[Hashable]]:

@@ -50,6 +50,17 @@ def worker_threads(client, timeout_s):
     return client.sync(client.scheduler.ncores, workers=None, callback_timeout=timeout_s)
 
 
+def holders(client, keys):
+    """Ask where keys are: a dict of key to addresses and bytes, of those that a worker holds."""
+
+    async def ask():
+        found = {key: at for key, at in (await client.scheduler.who_has(keys=list(keys))).items() if at}
+        sizes = await client.scheduler.nbytes(keys=list(found), summary=False)
+        return {key: (at, sizes[key]) for key, at in found.items()}
+
+    return client.sync(ask)
+
+
 def ask_workers(client, function, timeout_s):
     """Call a function on every worker; return answer or exception by address.
 

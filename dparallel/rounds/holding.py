@@ -9,7 +9,7 @@ from typing import Any
 
 from dparallel.blocks.block import Blocks
 from dparallel.blocks.budget import cluster_limit, memory_share, refuse_if_too_large
-from dparallel.blocks.loading import ShardPlan, fused, group_blocks, has_futures, independent_blocks
+from dparallel.blocks.loading import ShardPlan, find_homes, fused, group_blocks, has_futures, independent_blocks
 from dparallel.blocks.shards import ShardReport, report_shard, total_known, warn_if_streamed
 from dparallel.place import Cluster
 from dparallel.rounds import tasks
@@ -91,7 +91,11 @@ class Holding:
         if self._entries is not None:
             self._load_apart(self._ranges(), self._entries)
         else:
-            self._load_through_scheduler()
+            homes = find_homes(self._blocks, self.client)
+            if homes is None:
+                self._load_through_scheduler()
+            else:
+                self._load_where_it_lies(homes)
             if total_known(self.rows) is not None:
                 return  # there is nothing that the shards could tell
         reports = self.count_rows()
@@ -121,6 +125,22 @@ class Holding:
         plan = ShardPlan(index, low, tuple(entries[low:high]), self._share, self._scratch_bytes_per_row)
         return Held(low, high, worker, self._submit(tasks.load_shard, tasks.pack(plan), worker=worker))
 
+    def _load_where_it_lies(self, homes: Sequence[str]) -> None:
+        """Join each shard where most of it is, in one task with what turns persisted data into its blocks.
+
+        Nobody waits for that here: the first round does.
+        """
+        order, ranges, workers = self._plan(homes)
+        keys = [self._name(tasks.assemble_shard) for _ in ranges]
+        graph = dict(self._blocks.graph or {})
+        for i, (key, (low, high)) in enumerate(zip(keys, ranges, strict=True)):
+            graph[key] = (tasks.assemble_shard, i, low, True, *(self._blocks.keys[block] for block in order[low:high]))
+        graph = fused(graph, keys)
+        for key, (low, high), worker in zip(keys, ranges, workers, strict=True):
+            (future,) = self.client.get(graph, [key], workers=[worker], allow_other_workers=True, sync=False)
+            self._made.append(future)
+            self.shards.append(Held(low, high, worker, future))
+
     def _load_through_scheduler(self) -> None:
         """Let Dask compute blocks that depend on each other or on futures, and join each shard where most of it is."""
         keys = list(self._blocks.keys)
@@ -129,11 +149,7 @@ class Holding:
             self._watch.wait(blocks)
             self._check_memory(blocks)
             places = self.client.who_has(blocks)
-            homes = [min(places.get(block.key, ()), default="") for block in blocks]
-            order = self._line_up(homes)
-            ranges = self._ranges()
-            holders = [_most_frequent([homes[i] for i in order[low:high] if homes[i]]) for low, high in ranges]
-            workers = assign_workers(holders, self._threads)
+            order, ranges, workers = self._plan([min(places.get(block.key, ()), default="") for block in blocks])
             for i, ((low, high), worker) in enumerate(zip(ranges, workers, strict=True)):
                 own = [blocks[block] for block in order[low:high]]
                 future = self._submit(tasks.assemble_shard, i, low, True, *own, worker=worker)
@@ -142,6 +158,13 @@ class Holding:
         finally:
             for block in blocks:
                 block.release()
+
+    def _plan(self, homes: Sequence[str]) -> tuple[Sequence[int], list[tuple[int, int]], list[str]]:
+        """Say in which order blocks go, which of them each shard gets, and which worker, from where the blocks are."""
+        order = self._line_up(homes)
+        ranges = self._ranges()
+        holders = [_most_frequent([homes[i] for i in order[low:high] if homes[i]]) for low, high in ranges]
+        return order, ranges, assign_workers(holders, self._threads)
 
     def _line_up(self, homes: Sequence[str]) -> Sequence[int]:
         """Return the block at each place, by the workers that held them at first, and put rows into that order."""
@@ -242,12 +265,13 @@ class Holding:
         return next(shard.worker for shard in self.shards if shard.low <= block < shard.high)
 
     def _submit(self, function, *arguments, worker: str) -> Any:
-        name = function.__name__.replace("_", "-")
-        key = f"dparallel-{name}-{self._token}-{next(self._names)}"
         pinned = {"workers": [worker], "allow_other_workers": True}
-        future = self.client.submit(function, *arguments, key=key, pure=False, **pinned)
+        future = self.client.submit(function, *arguments, key=self._name(function), pure=False, **pinned)
         self._made.append(future)
         return future
+
+    def _name(self, function) -> str:
+        return f"dparallel-{function.__name__.replace('_', '-')}-{self._token}-{next(self._names)}"
 
     def _release_all_but(self, futures: Sequence[Any]) -> None:
         kept = {future.key for future in futures}

@@ -147,11 +147,7 @@ class Watch:
         """Return the error that says why futures were cancelled."""
         if self.client.status != "running" or scheduler_lost(error):
             return self._scheduler_died()
-        lost = self._find_lost()
-        until = monotonic() + NEWS_S
-        while not lost and monotonic() < until:
-            sleep(TICK_S / 5)
-            lost = self._find_lost()
+        lost = self._all_lost()
         if not lost:
             return ClusterLostError(
                 f"This fit's tasks were cancelled, or somebody restarted {self.client!r}: {error}. Call fit again."
@@ -163,6 +159,14 @@ class Watch:
             "they were scattered to the workers, or their futures were cancelled. Build the data from files or from a "
             "Dask graph (persist keeps the graph, scatter has none), or scatter them again, and call fit again."
         )
+
+    def _all_lost(self) -> list[int]:
+        """The blocks whose data are lost: looked for until there are some and no more are heard of, or time is up."""
+        lost, before, until = self._find_lost(), None, monotonic() + NEWS_S
+        while (not lost or lost != before) and monotonic() < until:
+            sleep(TICK_S / 5)
+            lost, before = self._find_lost(), lost
+        return lost
 
     def _scheduler_died(self) -> ClusterLostError:
         return ClusterLostError(
