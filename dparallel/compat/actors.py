@@ -211,10 +211,15 @@ async def list_workers(node):
     return list(await _converse(node.rpc, _scheduler_of(node), {"op": "ncores", "workers": None, "reply": True}, 2.0))
 
 
-async def write_board(client, name, value):
-    """Put a value of tuples, dicts, strings and numbers on the scheduler, where every worker and client may read it."""
+async def write_board(client, name, value, is_new=True):
+    """Put a value of tuples, dicts, strings and numbers on the scheduler, where every worker and client may read it.
+
+    is_new : bool, False where it has been written before
+    """
     message = {"op": "variable_set", "name": name, "data": value, "timeout": 5, "reply": True}
     await _converse(client.rpc, _scheduler_of(client), message, 2.0)
+    if not is_new:
+        return
     # who asks for a variable that is gone leaves a traceback in the scheduler's log; an event says whether it is there
     await _converse(client.rpc, _scheduler_of(client), {"op": "event_set", "name": name, "reply": True}, 2.0)
 

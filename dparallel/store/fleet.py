@@ -61,26 +61,33 @@ class Fleet:
         self.past_counts: list[dict[int, dict[str, int]]] = []
         self._client = client
         self._board = board
-        self._changed = changed
+        self.changed = changed
         self._names = count()
         self._tending: dict[str, asyncio.Task[None]] = {}
         self._refused: set[str] = set()
         self._warming: set[Seat] = set()
         self._looker: asyncio.Task[None] | None = None
+        self._moved = asyncio.Event()  # a host came or was lost
 
     async def start(self, patience_s: float) -> None:
-        """Make hosts on the workers there are; return when all are there, or some and patience ends."""
+        """Make hosts on the workers there are; return when all are there, or some and patience ends.
+
+        May be called again where more are wanted, and while it runs.
+        """
         workers = await compat.list_workers(self._client)
         if workers:
             await compat.look_for_workers(self._client, workers[0], FIRST_CONTACT_S)
-        await self._look()
-        self._looker = asyncio.get_running_loop().create_task(self._keep_looking())
+        await self._look(workers)
+        if self._looker is None:
+            self._looker = asyncio.get_running_loop().create_task(self._keep_looking())
         until = monotonic() + patience_s
         enough = monotonic() + SILENT_S  # then those that are there must do, others may be busy with long tasks
         while self._warming or (monotonic() < until and not (self.hosts and monotonic() > enough)):
             if self.hosts and len(self.hosts) >= len(self._tending):
                 return
-            await asyncio.sleep(TICK_S / 20)
+            self._moved.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._moved.wait(), TICK_S)
 
     async def look_around(self) -> None:
         """Make hosts on workers that have joined, and wait until they are there, or their workers prove busy."""
@@ -171,18 +178,18 @@ class Fleet:
             is_lost = failures >= N_FAILURES
             if is_lost != self.scheduler_is_lost:
                 self.scheduler_is_lost = is_lost
-                self._changed()
+                self.changed()
 
-    async def _look(self) -> None:
+    async def _look(self, workers: list[str] | None = None) -> None:
         """Make hosts on new workers as far as wanted, and give up those whose worker has left."""
         if self._client.status != "running":
             raise ConnectionError(f"the client is {self._client.status}")
-        workers = await asyncio.wait_for(compat.list_workers(self._client), SILENT_S)
+        there = await asyncio.wait_for(compat.list_workers(self._client), SILENT_S) if workers is None else workers
         for address, task in list(self._tending.items()):
-            if address not in workers:
+            if address not in there:
                 task.cancel()
-        self.drained &= set(workers)
-        free = [address for address in workers if address not in self._tending.keys() | self._refused | self.drained]
+        self.drained &= set(there)
+        free = [address for address in there if address not in self._tending.keys() | self._refused | self.drained]
         while free and len(self._tending.keys() - self.drained) < self.n_wanted:
             address = min(free, key=self._machine_load)
             free.remove(address)
@@ -198,15 +205,15 @@ class Fleet:
         future = compat.submit_actor(self._client, ShardHost, arguments, seat.key, address)
         try:
             await self._make(future, address)
-            await self._warm_up(seat)
-            self.hosts[seat] = await self.call(seat, "report")
-            self._changed()
+            self.hosts[seat] = await self._warm_up(seat)
+            self._moved.set()
+            self.changed()
             while True:
                 report = await self._watch(seat)
                 trouble = report.is_leaving or any(replica.is_broken for replica in report.replicas.values())
                 self.hosts[seat] = report
                 if trouble:
-                    self._changed()
+                    self.changed()
                     await asyncio.sleep(TICK_S / 2)
         except OSError as error:
             logger.info("Host %s is lost: %r", seat, error)
@@ -216,7 +223,8 @@ class Fleet:
                 self.past_counts.append(self.hosts.pop(seat).counts)
             if self._tending.get(address) is asyncio.current_task():
                 del self._tending[address]
-            self._changed()
+            self._moved.set()
+            self.changed()
 
     async def _make(self, future: Any, address: str) -> None:
         try:
@@ -228,11 +236,11 @@ class Fleet:
         except Exception as error:  # its worker died meanwhile, or somebody cancelled the future
             raise OSError from error
 
-    async def _warm_up(self, seat: Seat) -> None:
-        """Wait until a host has loaded what it needs: no shard is to wait for that."""
+    async def _warm_up(self, seat: Seat) -> HostReport:
+        """Wait for the report of a host that has loaded what it needs: no shard is to wait for that."""
         self._warming.add(seat)
         try:
-            await self.call(seat, "ready", limit_s=ORDER_S)
+            return await self.call(seat, "ready", limit_s=ORDER_S)
         finally:
             self._warming.discard(seat)
 

@@ -50,6 +50,11 @@ class Handle:
         return self._transport.layout.names
 
     @property
+    def has_tables(self) -> bool:
+        """Whether the store has sparse tables."""
+        return bool(self._transport.layout.tables)
+
+    @property
     def is_local(self) -> bool:
         """Whether the shards are in this process, where a call costs microseconds."""
         return isinstance(self._transport, LocalTransport)

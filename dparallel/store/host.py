@@ -78,9 +78,10 @@ class ShardHost:
         self._warming = Thread(target=warm_up if has_tables else int, name="dparallel-warm-up", daemon=True)
         self._warming.start()
 
-    async def ready(self) -> None:
-        """Return once nobody would wait for something to be loaded."""
+    async def ready(self) -> HostReport:
+        """Report once nobody would wait for something to be loaded."""
         await asyncio.to_thread(self._warming.join)
+        return await self.report()
 
     async def exchange(self, number: int, request: Request) -> Answer:
         """Serve a handle; see Replica.exchange."""

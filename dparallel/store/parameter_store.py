@@ -17,6 +17,7 @@ from dparallel import checkpoint as files
 from dparallel import compat, place
 from dparallel.errors import StoreError, StoreUnavailable, StoreWarning, warn
 from dparallel.store.handle import Handle
+from dparallel.store.hosting import Hosting
 from dparallel.store.layout import Layout, initial_values
 from dparallel.store.local import LocalTransport, new_shards
 from dparallel.store.messages import Route, State
@@ -166,7 +167,7 @@ class ParameterStore:
                 layout, states = begin(1)
                 self._open_here(layout, states, replicas, path)
             else:
-                self._open_cluster(where.client, begin, replicas, path)
+                self._open_cluster(where, begin, replicas, path)
         except BaseException:
             self.close()
             raise
@@ -180,7 +181,8 @@ class ParameterStore:
             self._stack.callback(Writer(self._transport, path, _seconds("snapshot-every", "10s")).close)
         weakref.finalize(self, self._stack.close)
 
-    def _open_cluster(self, client: Any, begin: Any, replicas: int | str, path: Any) -> None:
+    def _open_cluster(self, where: place.Cluster, begin: Any, replicas: int | str, path: Any) -> None:
+        client = where.client
         try:
             n_workers = len(compat.worker_threads(client, CLOSE_S))
         except OSError as error:
@@ -196,9 +198,9 @@ class ParameterStore:
         every_s = _seconds("snapshot-every", "1s" if path is None else "10s")
         staleness = states[0][1]["clocks"]["staleness"]
         snapshots = Snapshots(layout, every_s, path, keeps_old=staleness is not None)
-        board = new_board()
+        board, fleet = (where.take() if isinstance(where, Hosting) else None) or (new_board(), None)
         routing = Routing.of(board, [Route(0)] * layout.n_shards)
-        supervisor = Supervisor(client, routing, n_replicas, staleness, snapshots)
+        supervisor = Supervisor(client, routing, n_replicas, staleness, snapshots, fleet)
         self._supervisor = supervisor
         self._loop = compat.event_loop(client)
         self._close_cluster = weakref.finalize(self, _close, supervisor, self._loop)

@@ -34,6 +34,7 @@ class Supervisor:
     replicas : int, second copies wanted: 0 or 1
     staleness : int or None, of the shards
     snapshots : Snapshots
+    fleet : Fleet that is being made for this board, or None
 
     Attributes
     ----------
@@ -46,10 +47,20 @@ class Supervisor:
     new primary begins, so that an old one that wakes up and asks finds out.
     """
 
-    def __init__(self, client: Any, routing: Routing, replicas: int, staleness: int | None, snapshots: Snapshots):
+    def __init__(
+        self,
+        client: Any,
+        routing: Routing,
+        replicas: int,
+        staleness: int | None,
+        snapshots: Snapshots,
+        fleet: Fleet | None = None,
+    ):
         self.failovers = self.restores = 0
         self.routes = list(routing.routes)
-        self.fleet = Fleet(client, routing.board, len(routing.routes) * (1 + replicas) + 1, self.notice)
+        n_wanted = len(routing.routes) * (1 + replicas) + 1
+        self.fleet = Fleet(client, routing.board, n_wanted, self.notice) if fleet is None else fleet
+        self.fleet.n_wanted, self.fleet.changed = n_wanted, self.notice
         self._client = client
         self._routing = routing
         self._replicas = replicas
@@ -60,7 +71,7 @@ class Supervisor:
         self._noticed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._filling: dict[int, tuple[asyncio.Task[None], Seat]] = {}
-        self._has_begun = self._is_closed = False
+        self._has_begun = self._is_closed = self._is_on_board = False
 
     async def start(self, states: Sequence[State]) -> None:
         """Place all shards with these states.
@@ -313,7 +324,9 @@ class Supervisor:
         async with self._writing:
             routes = [changes.get(number, route) for number, route in enumerate(self.routes)]
             value = {"failure": self._routing.failure, "routes": [as_row(route) for route in routes]}
-            await asyncio.wait_for(compat.write_board(self._client, self._routing.board, value), BOARD_S)
+            written = compat.write_board(self._client, self._routing.board, value, is_new=not self._is_on_board)
+            await asyncio.wait_for(written, BOARD_S)
+            self._is_on_board = True
             for number, route in changes.items():
                 self.routes[number] = route
             self._routing.routes = self.routes.copy()

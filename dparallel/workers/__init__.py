@@ -3,7 +3,7 @@
 from dparallel.workers.base import AsyncAlgorithm, EpochReport, Judge, Outcome, StepInfo, Verdict
 from dparallel.workers.saving import partitions_in
 from dparallel.workers.stragglers import PartitionMove
-from dparallel.workers.training import train
+from dparallel.workers.training import hosts_ahead, train
 
 __all__ = [
     "AsyncAlgorithm",
@@ -13,6 +13,7 @@ __all__ = [
     "PartitionMove",
     "StepInfo",
     "Verdict",
+    "hosts_ahead",
     "partitions_in",
     "train",
 ]

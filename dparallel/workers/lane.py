@@ -127,9 +127,7 @@ class _Lane:
     def run(self) -> LaneReport:
         held_up = ""
         try:
-            known = self.plan.handle.progress()
-            self.next = {p: max(clock, known.get(p, 0)) for p, clock in self.next.items()}
-            self._run_steps()
+            self._run_steps(self._begin())
         except ConsistencyError as error:
             held_up = str(error) or type(error).__name__
         clocks = tuple(self.next[p] for p in self.plan.partitions)
@@ -140,14 +138,22 @@ class _Lane:
         compute_s = sum(map(sum, self.taken_s.values()))
         return LaneReport(clocks, n_steps, step_s, compute_s, self.wait_s, held_up, place)
 
-    def _run_steps(self) -> None:
+    def _begin(self) -> Reply | None:
+        """Find out where the partitions go on; the answer brings the parameters, too, unless a gate or keys matter."""
+        handle = self.plan.handle
+        is_enough = self.plan.staleness is None and not handle.has_tables
+        reply = self._exchange([], self.names if is_enough else [], 0, None)
+        self.next = {p: max(clock, reply.progress.get(p, 0)) for p, clock in self.next.items()}
+        return reply if is_enough else None
+
+    def _run_steps(self, reply: Reply | None) -> None:
         prepared = {p: prepare_shard(self.plan.algorithm, self.plan.token, shard) for p, shard in self.shards.items()}
         batches = list(self._batches())
         if not batches:
             return
         reads = deque(self._read(batch, prepared) for batch in batches[: 1 + self.is_pipelined])
         clock = batches[0][0][1] + self.is_pipelined
-        reply = self._exchange([], self.names, clock, reads[0])
+        reply = self._exchange([], self.names, clock, reads[0]) if reply is None else reply
         if len(reads) > 1 and reads[1].keys is not None:
             # the second batch reads other rows; what the first will have done to them is counted in
             self.coming = self._exchange_soon([], self.names, clock, reads[1])

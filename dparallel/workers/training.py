@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
@@ -15,13 +16,16 @@ import numpy as np
 
 from dparallel.blocks.shards import Shard
 from dparallel.errors import ClusterLostError, StoreUnavailable
+from dparallel.place import Cluster
 from dparallel.records import Audience, Listener
 from dparallel.rounds import Rounds
 from dparallel.rounds.cluster import ClusterRounds
 from dparallel.rounds.local import LocalRounds
+from dparallel.store.hosting import Hosting
 from dparallel.store.optimizers import Add
 from dparallel.store.parameter_store import ParameterStore
 from dparallel.store.states import check_store
+from dparallel.store.supervisor import START_S
 from dparallel.workers.base import AsyncAlgorithm, Outcome, Verdict, Work
 from dparallel.workers.cluster import WorkerLanes
 from dparallel.workers.course import Course
@@ -252,6 +256,29 @@ class Training:
         stats, before = store.stats(), self._moved
         self._moved = stats.bytes_in + stats.bytes_out
         return self._moved - before
+
+
+@contextmanager
+def hosts_ahead(rounds: Rounds, has_tables: bool = False) -> Iterator[None]:
+    """Let hosts for the store of a training be made while rounds before it are run; they end with the context.
+
+    Parameters
+    ----------
+    rounds : Rounds, open
+    has_tables : bool, whether the store will have sparse tables
+    """
+    place = rounds.place
+    if not isinstance(place, Cluster):
+        yield
+        return
+    # a shard, its second copy, and one that could take over
+    hosting = Hosting.begin(place, n_wanted=3, has_tables=has_tables, patience_s=START_S)
+    rounds.place = hosting
+    try:
+        yield
+    finally:
+        rounds.place = place
+        hosting.close()
 
 
 def _open_lanes(rounds: Rounds, plans: Plans) -> ThreadLanes | WorkerLanes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from dparallel.estimators.sgd.algorithm import LinearSGD
@@ -10,7 +11,7 @@ from dparallel.estimators.sgd.linear import SGDLinear
 from dparallel.estimators.sgd.parameters import LEADER, check_asynchronous, sparse_refusal
 from dparallel.estimators.sgd.sparse.ways import Keyed, Leading
 from dparallel.rounds import Partitioning, Rounds
-from dparallel.workers import Outcome, partitions_in, train
+from dparallel.workers import Outcome, hosts_ahead, partitions_in, train
 
 SPARSE_COEF_FEATURES = 2**20  # above it sparse_coef="auto" keeps the coefficients of CSR rows in a sparse table
 _SHARDS_PER_THREAD = 2  # so that there is something to give to a worker that joins
@@ -43,6 +44,9 @@ class AsyncLinear(SGDLinear):
         if self.sparse_coef is True:
             raise ValueError(f"sparse_coef=True was given, and {_no_table(self)}")
         return super()._way(blocks)
+
+    def _ahead(self, rounds: Rounds, way: Any) -> AbstractContextManager[None]:
+        return hosts_ahead(rounds, has_tables=isinstance(way, (Keyed, Leading)))
 
     def _minibatches_of_a_step(self) -> int | str:
         return self.push_every

@@ -11,6 +11,7 @@ from dparallel.errors import DataError
 
 _SHOWN = 10
 _NEAR = 1024  # whole numbers that lie no farther apart
+_AT_ONCE = 8192  # rows
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,34 @@ def summarise_labels(y: Any, sample_weight: np.ndarray | None) -> LabelSummary:
         if len(strange):
             # as many values as rows, perhaps: not to be carried around
             return LabelSummary(y[:0], nothing, strange)
+    if _are_near(y):
+        return LabelSummary(*_weigh_near(y, sample_weight), y[:0])
     classes, place = _unique(y)
     return LabelSummary(classes, np.bincount(place, sample_weight, minlength=len(classes)).astype(float), y[:0])
+
+
+def _are_near(labels: np.ndarray) -> bool:
+    """Whether they are whole numbers close together, so that to count is faster than to sort."""
+    return labels.dtype.kind in "iu" and labels.size > 0 and int(labels.max()) - int(labels.min()) < _NEAR
+
+
+def _weigh_near(labels: np.ndarray, sample_weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """The classes among such labels, and the weight of each; a part at a time, for which there is room in the cache."""
+    low = labels.min()
+    width = int(labels.max()) - int(low) + 1
+    weights, counts = np.zeros(width), np.zeros(width, np.int64)
+    for start in range(0, len(labels), _AT_ONCE):
+        rows = slice(start, start + _AT_ONCE)
+        part = labels[rows]
+        wide = part if part.dtype.kind == "u" else part.astype(np.int64)  # differences of narrow numbers overflow
+        offsets = (wide - wide.dtype.type(low)).astype(np.int64)
+        counts += np.bincount(offsets, minlength=width)
+        if sample_weight is not None:
+            weights += np.bincount(offsets, sample_weight[rows], minlength=width)
+    found = np.flatnonzero(counts)
+    origin = np.uint64(low) if labels.dtype.kind == "u" else np.int64(low)
+    classes = (found.astype(origin.dtype) + origin).astype(labels.dtype)
+    return classes, (counts if sample_weight is None else weights)[found].astype(float)
 
 
 def flat(y: Any) -> np.ndarray:
@@ -96,8 +123,6 @@ def flat(y: Any) -> np.ndarray:
 
 def _unique(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The classes among some labels, sorted, and the number of each label's class."""
-    if labels.dtype.kind in "iu" and labels.size and int(labels.max()) - int(labels.min()) < _NEAR:
-        return _count_near(labels)
     try:
         classes, place = np.unique(labels, return_inverse=True)
     except TypeError:
@@ -107,16 +132,6 @@ def _unique(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             "Convert y to one type."
         ) from None
     return classes, place.reshape(-1)
-
-
-def _count_near(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same for whole numbers close together, counted instead of sorted."""
-    low = labels.min()
-    wide = labels if labels.dtype.kind == "u" else labels.astype(np.int64)  # differences of narrow numbers overflow
-    offsets = (wide - wide.dtype.type(low)).astype(np.int64)
-    present = np.bincount(offsets) > 0
-    classes = (np.flatnonzero(present).astype(wide.dtype) + wide.dtype.type(low)).astype(labels.dtype)
-    return classes, offsets if present.all() else (np.cumsum(present) - 1)[offsets]
 
 
 @dataclass(frozen=True)

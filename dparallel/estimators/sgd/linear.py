@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,10 @@ class SGDLinear(CallbackSupport, ParallelEstimator):
         """How the coefficients are kept: Dense, or what has the same methods."""
         return Dense()
 
+    def _ahead(self, rounds: Rounds, way: Any) -> AbstractContextManager[None]:
+        """Begin what the training will need while the rows are surveyed."""
+        return nullcontext()
+
     def _check_parameters(self, *, partial: bool = False) -> None:
         check_parameters(self, losses=self._losses, partial=partial)
 
@@ -78,7 +83,7 @@ class SGDLinear(CallbackSupport, ParallelEstimator):
         observers = FitObservers(self, X, y, sample_weight, n_starts=1, max_rounds=self.max_iter)
         listeners = observers.listeners(lambda parameters: self._attributes(way.published(parameters), blocks.dtype))
         before, way = Before(), self._way(blocks)
-        with open_rounds(blocks, **self._cutting()) as rounds:
+        with open_rounds(blocks, **self._cutting()) as rounds, self._ahead(rounds, way):
             found = way.survey(rounds, self._summarise())
             targets = self._targets(found, None)
             if self.warm_start and hasattr(self, "coef_"):
@@ -102,7 +107,7 @@ class SGDLinear(CallbackSupport, ParallelEstimator):
         blocks = self._gather(X, one_column(y), sample_weight, reset=first)
         before = getattr(self, "_before", Before())
         way = self._way(blocks)
-        with open_rounds(blocks, **self._cutting(partial=True)) as rounds:
+        with open_rounds(blocks, **self._cutting(partial=True)) as rounds, self._ahead(rounds, way):
             found = way.survey(rounds, self._summarise())
             targets = self._targets(found, classes)
             known = (None, None) if first else (self.coef_, self.intercept_)
