@@ -83,7 +83,9 @@ def _fit_rows(rounds: Any, summarise: Summarise, settle: Settle, listen: Listen)
     centre = found.moments.mean if objective.fit_intercept else np.zeros(rounds.blocks.n_features)
     coef, intercept = start_at(task, rounds.blocks.n_features, centre)
     reading = Reading(uuid.uuid4().hex, task.targets, objective, centre)
-    landscape = RowLandscape(rounds, reading, coef, intercept)
+    moments = found.moments
+    spread = moments.deviation + moments.weight * (moments.mean - centre) ** 2
+    landscape = RowLandscape(rounds, reading, coef, intercept, spread, moments.weight)
 
     def leave(state: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         return np.ascontiguousarray(state[0].T), state[1] - centre @ state[0]

@@ -12,13 +12,20 @@ from dparallel.blocks.block import Block
 from dparallel.blocks.shards import Shard
 from dparallel.estimators.linear.lbfgs import MOST_PAIRS, Landscape, Memory, Spot
 from dparallel.estimators.linear.losses import Objective
-from dparallel.estimators.linear.metric import FEW_COLUMNS, curve_of, diagonal_of, factorise
+from dparallel.estimators.linear.metric import FEW_COLUMNS, diagonal_of, factorise
+from dparallel.estimators.linear.sample import Sample
 from dparallel.estimators.linear.search import Trial
 from dparallel.records import add_seconds
 from dparallel.rounds import Rounds
 
 TILE_VALUES = 1 << 17  # of X at one time: 1 MB stays in a core's own cache from the product to the gradient
-_PASS_PER_COLUMN = 1 / 20  # passes over the rows that a Hessian costs, per column
+_PASS_PER_COLUMN = 1 / 20  # passes over the rows that a Hessian of them all costs, per column
+_MOST_ROWS, _LEAST_ROWS = 600, 100  # per column, of a sample whose Hessian is near enough to that of all rows
+_PASS = 0.5  # passes that a sample may cost that is taken at each look
+_CHEAP = 1.5  # passes that the Hessian of all rows may cost
+_FAST = 0.25  # a step that leaves no more of the gradient than this needs no memory of those before
+_FIRST_MOVES = 5  # after so many the Hessian changes little
+_MOVES = 10  # after so many a sample's Hessian is taken again in any case
 
 
 @dataclass(frozen=True)
@@ -82,63 +89,86 @@ def _cut(X: Any, rows: slice) -> Any:
 
 @dataclass(frozen=True)
 class Slope:
-    """Value and gradient of the losses of some rows.
+    """Value and gradient of the losses of some rows, and the Hessian of a sample of them.
 
     Parameters
     ----------
     value : float
     coef : ndarray of shape (n_features, n_outputs), float64
     intercept : ndarray of shape (n_outputs,), float64
+    sample : Sample or None
     """
 
     value: float
     coef: np.ndarray
     intercept: np.ndarray
+    sample: Sample | None = None
 
     def merge(self, other: Slope) -> Slope:
-        return Slope(self.value + other.value, self.coef + other.coef, self.intercept + other.intercept)
+        sample = None if self.sample is None or other.sample is None else self.sample.merge(other.sample)
+        return Slope(self.value + other.value, self.coef + other.coef, self.intercept + other.intercept, sample)
 
 
 @dataclass(frozen=True)
 class Measure:
-    """Partial: the losses and their gradient at (coef, intercept)."""
+    """Partial: the losses and their gradient at (coef, intercept).
+
+    every : int, the Hessian is taken of every so many-th tile; 0 for of none
+    """
 
     reading: Reading
+    every: int = 0
 
     def __call__(self, shard: Shard, at: tuple[np.ndarray, np.ndarray]) -> Slope:
         coef, intercept = at
         value, slope, total = 0.0, np.zeros_like(coef), np.zeros_like(intercept)
         loss, centre = self.reading.objective.loss, self.reading.centre
-        for X, y, weights in self.reading.tiles(shard):
-            losses, residuals = loss(self.reading.scores(X, coef, intercept), y, weights)
+        sample = Sample.nothing(len(coef)) if self.every else None
+        for number, (X, y, weights) in enumerate(self.reading.tiles(shard)):
+            scores = self.reading.scores(X, coef, intercept)
+            losses, residuals = loss(scores, y, weights)
             value += losses
             slope += X.T @ residuals
             total += residuals.sum(axis=0)
+            if sample is not None and number % self.every == 0:
+                sample.take(X, centre, loss.bend(scores, weights), weights)
         # the rows' centre is taken off at the end, for CSR has no room for it
-        return Slope(value, slope - np.outer(centre, total), total)
+        return Slope(value, slope - np.outer(centre, total), total, sample)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Partial: X' H X at (coef, intercept), or its diagonal, with an intercept's column after those of X.
+    """Partial: X' H X at (coef, intercept) of every so many-th tile, an intercept's column after those of X.
 
     H holds each row's second derivative, the mean over the outputs.
     """
 
     reading: Reading
-    diagonal: bool
+    every: int
+
+    def __call__(self, shard: Shard, at: tuple[np.ndarray, np.ndarray]) -> Sample:
+        coef, intercept = at
+        total, centre = Sample.nothing(len(coef)), self.reading.centre
+        for number, (X, _, weights) in enumerate(self.reading.tiles(shard)):
+            if number % self.every == 0:
+                bend = self.reading.objective.loss.bend(self.reading.scores(X, coef, intercept), weights)
+                total.take(X, centre, bend, weights)
+        return total
+
+
+@dataclass(frozen=True)
+class Diagonal:
+    """Partial: the diagonal of X' H X, see Curve, of all rows."""
+
+    reading: Reading
 
     def __call__(self, shard: Shard, at: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
         coef, intercept = at
-        size, centre = len(coef) + 1, self.reading.centre
-        total = np.zeros(size if self.diagonal else (size, size))
+        total, centre = np.zeros(len(coef) + 1), self.reading.centre
         for X, _, weights in self.reading.tiles(shard):
             bend = self.reading.objective.loss.bend(self.reading.scores(X, coef, intercept), weights)
-            if self.diagonal:
-                total[:-1] += diagonal_of(X, centre, bend)
-                total[-1] += bend.sum()
-            else:
-                total += curve_of(X, centre, bend, with_intercept=True)
+            total[:-1] += diagonal_of(X, centre, bend)
+            total[-1] += bend.sum()
         return total
 
 
@@ -155,20 +185,47 @@ class RowLandscape(Landscape):
     rounds : Rounds, open
     reading : Reading
     coef, intercept : ndarray of shape (n_features, n_outputs) and (n_outputs,), where to start, with rows centred
+    spread : ndarray of shape (n_features,), the weighted squares of all rows' distances to the centre
+    weight : float, of all rows
 
     Attributes
     ----------
     coef, intercept : ndarray, where the solver is
     """
 
-    def __init__(self, rounds: Rounds, reading: Reading, coef: np.ndarray, intercept: np.ndarray):
+    def __init__(
+        self,
+        rounds: Rounds,
+        reading: Reading,
+        coef: np.ndarray,
+        intercept: np.ndarray,
+        spread: np.ndarray,
+        weight: float,
+    ):
         self.rounds = rounds
         self.reading = reading
+        self._spread, self._weight = spread, weight
         self.parameters = np.vstack([coef, intercept])
         self._pairs: list[tuple[np.ndarray, np.ndarray]] = []
-        self._looked: tuple[Trial, np.ndarray] | None = None
+        self._looked: tuple[Trial, np.ndarray, Sample | None] | None = None
         self._since = 0  # moves in the present metric
-        self._period = max(1, round(len(coef) * _PASS_PER_COLUMN))
+        self._moves = 0
+        self._every, self._is_beside = self._choose_sample()
+        self._period = max(1, round(len(coef) * _PASS_PER_COLUMN / self._every))
+
+    def _choose_sample(self) -> tuple[int, bool]:
+        """Of every how many-th tile the Hessian is taken, and whether at each look or in rounds of its own.
+
+        Where the objective is quadratic its Hessian is the solution, and taken of all rows.
+        """
+        n_rows, n_columns = self.rounds.n_rows or 0, len(self.parameters)
+        passes = n_columns * _PASS_PER_COLUMN
+        if self.reading.objective.loss.is_quadratic or n_columns > FEW_COLUMNS or passes <= _CHEAP:
+            return 1, False
+        rows = min(_MOST_ROWS * n_columns, n_rows * _PASS / passes)
+        is_beside = rows >= _LEAST_ROWS * n_columns
+        every = int(n_rows // (rows if is_beside else _LEAST_ROWS * n_columns))
+        return max(1, every), is_beside and every > 1
 
     @property
     def coef(self) -> np.ndarray:
@@ -183,17 +240,27 @@ class RowLandscape(Landscape):
         return self.coef, self.intercept
 
     def start(self) -> Spot:
-        self._measure()
-        value, gradient = self._evaluate(self.parameters)
+        if not self._is_beside:
+            self._measure()
+        value, gradient, sample = self._evaluate(self.parameters)
+        if sample is not None:
+            self._adopt(sample.calibrated(self._spread, self._weight))
         return self._settle(value, gradient)
 
     def _measure(self) -> None:
         """Take the Hessian here for the metric, or its diagonal where columns are many."""
-        few, objective = len(self.coef) <= FEW_COLUMNS, self.reading.objective
         at = self.coef, self.intercept
         # not joined by worker first: which shards share a worker must not show in the last bits
-        bends = self.rounds.reduce(Curve(self.reading, not few), add, at)
-        if few and not objective.fit_intercept:
+        if len(self.coef) > FEW_COLUMNS:
+            self._adopt(self.rounds.reduce(Diagonal(self.reading), add, at))
+        else:
+            found: Sample = self.rounds.reduce(Curve(self.reading, self._every), Sample.merge, at)
+            self._adopt(found.calibrated(self._spread, self._weight))
+
+    def _adopt(self, bends: np.ndarray) -> None:
+        """Make a metric of a Hessian, or of its diagonal."""
+        objective = self.reading.objective
+        if bends.ndim == 2 and not objective.fit_intercept:
             bends[-1, :-1] = bends[:-1, -1] = 0.0
         self.metric = factorise(bends, objective.penalties, objective.scale, n_free=1)
         self._since = 0
@@ -206,17 +273,18 @@ class RowLandscape(Landscape):
         self.memory = Memory(float(np.vdot(self._scaled, self._scaled)))
         return Spot(value, float(np.abs(gradient).max(initial=0.0)))
 
-    def _evaluate(self, parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        """Value and gradient, one round."""
+    def _evaluate(self, parameters: np.ndarray) -> tuple[float, np.ndarray, Sample | None]:
+        """Value and gradient, and the Hessian of a sample where one is taken; one round."""
         objective = self.reading.objective
+        measure = Measure(self.reading, self._every if self._is_beside else 0)
         with np.errstate(over="ignore", invalid="ignore"):
-            found: Slope = self.rounds.reduce(Measure(self.reading), Slope.merge, (parameters[:-1], parameters[-1]))
+            found: Slope = self.rounds.reduce(measure, Slope.merge, (parameters[:-1], parameters[-1]))
         self.bytes_moved += self.rounds.bytes_moved
         self.seconds_by_worker = add_seconds([self.seconds_by_worker, self.rounds.seconds_by_worker])
         shrunk = parameters[:-1] * objective.penalties
         value = found.value + 0.5 * float(np.vdot(shrunk, parameters[:-1]))
         slope = np.vstack([found.coef + shrunk, found.intercept if objective.fit_intercept else 0 * found.intercept])
-        return objective.scale * value, objective.scale * slope
+        return objective.scale * value, objective.scale * slope, found.sample
 
     def aim(self, direction: np.ndarray) -> None:
         vectors = [s for s, _ in self._pairs] + [y for _, y in self._pairs] + [self._scaled]
@@ -227,20 +295,24 @@ class RowLandscape(Landscape):
     def look(self, step: float) -> Trial:
         return self._look(step)[0]
 
-    def _look(self, step: float) -> tuple[Trial, np.ndarray]:
+    def _look(self, step: float) -> tuple[Trial, np.ndarray, Sample | None]:
         if self._looked is None or self._looked[0].step != step:
-            value, gradient = self._evaluate(self.parameters + step * self._direction)
-            self._looked = Trial(step, value, float(np.vdot(gradient, self._direction))), gradient
+            value, gradient, sample = self._evaluate(self.parameters + step * self._direction)
+            self._looked = Trial(step, value, float(np.vdot(gradient, self._direction))), gradient, sample
         return self._looked
 
     def move(self, step: float) -> Spot:
-        trial, gradient = self._look(step)
+        trial, gradient, sample = self._look(step)
         self.parameters = self.parameters + step * self._direction
         self._since += 1
-        if self._is_stale():
+        self._moves += 1
+        scaled = self.metric.shrink(gradient)
+        if sample is not None and self._is_better_anew(scaled):
+            self._adopt(sample.calibrated(self._spread, self._weight))
+            return self._settle(trial.value, gradient)
+        if sample is None and self._is_stale():
             self._measure()
             return self._settle(trial.value, gradient)
-        scaled = self.metric.shrink(gradient)
         pair = step * self._ahead, scaled - self._scaled
         self._gradient, self._scaled = gradient, scaled
         self._pairs = [*self._pairs[-(MOST_PAIRS - 1) :], pair]
@@ -248,6 +320,14 @@ class RowLandscape(Landscape):
         rows = np.array([[float(np.vdot(new, vector)) for vector in basis] for new in (*pair, scaled)])
         self.memory.follow(rows, MOST_PAIRS)
         return Spot(trial.value, float(np.abs(gradient).max(initial=0.0)))
+
+    def _is_better_anew(self, scaled: np.ndarray) -> bool:
+        """Whether to take over a sample's Hessian, which costs no round, and forget the steps.
+
+        Where steps in its measure are slow, a sample does not show what bends: then their memory is worth more.
+        """
+        left = float(np.vdot(scaled, scaled)) / max(self.memory.products[-1, -1], np.finfo(float).tiny)
+        return self._moves < _FIRST_MOVES or left <= _FAST**2 or self._since >= _MOVES
 
     def _is_stale(self) -> bool:
         """Whether a new Hessian would be worth its pass: not where it is the same everywhere, or was just taken."""
