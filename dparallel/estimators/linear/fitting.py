@@ -84,8 +84,10 @@ def _fit_rows(rounds: Any, summarise: Summarise, settle: Settle, listen: Listen)
     coef, intercept = start_at(task, rounds.blocks.n_features, centre)
     reading = Reading(uuid.uuid4().hex, task.targets, objective, centre)
     moments = found.moments
-    spread = moments.deviation + moments.weight * (moments.mean - centre) ** 2
-    landscape = RowLandscape(rounds, reading, coef, intercept, spread, moments.weight)
+    # those of rows that are weighted by class, too, are not known
+    is_known = getattr(task.targets, "class_weight", None) is None and moments.weight > 0
+    mean_squares = moments.deviation / moments.weight + (moments.mean - centre) ** 2 if is_known else None
+    landscape = RowLandscape(rounds, reading, coef, intercept, mean_squares)
 
     def leave(state: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         return np.ascontiguousarray(state[0].T), state[1] - centre @ state[0]

@@ -130,8 +130,10 @@ class Measure:
             value += losses
             slope += X.T @ residuals
             total += residuals.sum(axis=0)
-            if sample is not None and number % self.every == 0:
-                sample.take(X, centre, loss.bend(scores, weights), weights)
+            if sample is not None:
+                sample.stand_for(y, weights)
+                if number % self.every == 0:
+                    sample.take(X, centre, loss.bend(scores, weights), weights)
         # the rows' centre is taken off at the end, for CSR has no room for it
         return Slope(value, slope - np.outer(centre, total), total, sample)
 
@@ -149,7 +151,8 @@ class Curve:
     def __call__(self, shard: Shard, at: tuple[np.ndarray, np.ndarray]) -> Sample:
         coef, intercept = at
         total, centre = Sample.nothing(len(coef)), self.reading.centre
-        for number, (X, _, weights) in enumerate(self.reading.tiles(shard)):
+        for number, (X, y, weights) in enumerate(self.reading.tiles(shard)):
+            total.stand_for(y, weights)
             if number % self.every == 0:
                 bend = self.reading.objective.loss.bend(self.reading.scores(X, coef, intercept), weights)
                 total.take(X, centre, bend, weights)
@@ -185,8 +188,8 @@ class RowLandscape(Landscape):
     rounds : Rounds, open
     reading : Reading
     coef, intercept : ndarray of shape (n_features, n_outputs) and (n_outputs,), where to start, with rows centred
-    spread : ndarray of shape (n_features,), the weighted squares of all rows' distances to the centre
-    weight : float, of all rows
+    mean_squares : ndarray of shape (n_features,), of all rows' distances to the centre, weighted as in the objective;
+        None where that is not known
 
     Attributes
     ----------
@@ -199,12 +202,11 @@ class RowLandscape(Landscape):
         reading: Reading,
         coef: np.ndarray,
         intercept: np.ndarray,
-        spread: np.ndarray,
-        weight: float,
+        mean_squares: np.ndarray | None,
     ):
         self.rounds = rounds
         self.reading = reading
-        self._spread, self._weight = spread, weight
+        self._mean_squares = mean_squares
         self.parameters = np.vstack([coef, intercept])
         self._pairs: list[tuple[np.ndarray, np.ndarray]] = []
         self._looked: tuple[Trial, np.ndarray, Sample | None] | None = None
@@ -244,7 +246,7 @@ class RowLandscape(Landscape):
             self._measure()
         value, gradient, sample = self._evaluate(self.parameters)
         if sample is not None:
-            self._adopt(sample.calibrated(self._spread, self._weight))
+            self._adopt(sample.calibrated(self._mean_squares))
         return self._settle(value, gradient)
 
     def _measure(self) -> None:
@@ -255,7 +257,7 @@ class RowLandscape(Landscape):
             self._adopt(self.rounds.reduce(Diagonal(self.reading), add, at))
         else:
             found: Sample = self.rounds.reduce(Curve(self.reading, self._every), Sample.merge, at)
-            self._adopt(found.calibrated(self._spread, self._weight))
+            self._adopt(found.calibrated(self._mean_squares))
 
     def _adopt(self, bends: np.ndarray) -> None:
         """Make a metric of a Hessian, or of its diagonal."""
@@ -308,7 +310,7 @@ class RowLandscape(Landscape):
         self._moves += 1
         scaled = self.metric.shrink(gradient)
         if sample is not None and self._is_better_anew(scaled):
-            self._adopt(sample.calibrated(self._spread, self._weight))
+            self._adopt(sample.calibrated(self._mean_squares))
             return self._settle(trial.value, gradient)
         if sample is None and self._is_stale():
             self._measure()
@@ -324,10 +326,14 @@ class RowLandscape(Landscape):
     def _is_better_anew(self, scaled: np.ndarray) -> bool:
         """Whether to take over a sample's Hessian, which costs no round, and forget the steps.
 
-        Where steps in its measure are slow, a sample does not show what bends: then their memory is worth more.
+        Where steps in its measure are slow, a sample does not show what bends: then their memory is worth more, and the
+        next sample is larger.
         """
         left = float(np.vdot(scaled, scaled)) / max(self.memory.products[-1, -1], np.finfo(float).tiny)
-        return self._moves < _FIRST_MOVES or left <= _FAST**2 or self._since >= _MOVES
+        is_fast = self._moves < _FIRST_MOVES or left <= _FAST**2
+        if not is_fast:
+            self._every = max(1, self._every // 2)
+        return is_fast or self._since >= _MOVES
 
     def _is_stale(self) -> bool:
         """Whether a new Hessian would be worth its pass: not where it is the same everywhere, or was just taken."""

@@ -19,19 +19,21 @@ class Sample:
     bends : ndarray of shape (p, p), p = n_features + 1: sum over the rows of bend * row * row', a 1 after each row
     squares : ndarray of shape (n_features,), weighted sum of the rows' squares
     weight : float, of the rows
+    whole : float, weight of all rows that they stand for
     """
 
     bends: np.ndarray
     squares: np.ndarray
-    weight: float
+    weight: float = 0.0
+    whole: float = 0.0
 
     @classmethod
     def nothing(cls, n_features: int) -> Sample:
         """The sample without rows."""
-        return cls(np.zeros((n_features + 1, n_features + 1)), np.zeros(n_features), 0.0)
+        return cls(np.zeros((n_features + 1, n_features + 1)), np.zeros(n_features))
 
     def take(self, X: Any, centre: np.ndarray, bend: np.ndarray, weights: np.ndarray | None) -> None:
-        """Add rows to this one, in place.
+        """Add rows to this one, in place; stand_for counts them.
 
         Parameters
         ----------
@@ -41,22 +43,25 @@ class Sample:
         weights : ndarray of shape (n_rows,), or None where all are 1
         """
         apart = (X.toarray() if hasattr(X, "indptr") else X) - centre
-        weights = np.ones(len(bend)) if weights is None else weights
         self.bends += curve_of(apart, np.zeros(1), bend, with_intercept=True)
-        self.squares += np.einsum("ij,ij,i->j", apart, apart, weights)
-        self.weight += float(weights.sum())
+        self.squares += np.einsum("ij,ij,i->j", apart, apart, np.ones(len(bend)) if weights is None else weights)
+        self.weight += _weight_of(bend, weights)
+
+    def stand_for(self, rows: np.ndarray, weights: np.ndarray | None) -> None:
+        """Count rows, taken or not, among those that it stands for; rows : anything as long as they are many."""
+        self.whole += _weight_of(rows, weights)
 
     def merge(self, other: Sample) -> Sample:
         """The sample of both sets of rows."""
-        return Sample(self.bends + other.bends, self.squares + other.squares, self.weight + other.weight)
+        squares, weight = self.squares + other.squares, self.weight + other.weight
+        return Sample(self.bends + other.bends, squares, weight, self.whole + other.whole)
 
-    def calibrated(self, spread: np.ndarray, weight: float) -> np.ndarray:
+    def calibrated(self, mean_squares: np.ndarray | None) -> np.ndarray:
         """The Hessian of all rows, as far as these tell.
 
         Parameters
         ----------
-        spread : ndarray of shape (n_features,), weighted sum of the squares of all rows
-        weight : float, of all rows
+        mean_squares : ndarray of shape (n_features,), weighted means of the squares of all rows, or None if not known
 
         Returns
         -------
@@ -64,14 +69,22 @@ class Sample:
 
         Notes
         -----
-        Each column is stretched until its squares sum to what they are known to: rare values are in a sample too often
-        or not at all. A column of which the sample has only zeros is taken to bend as much as the rows do on average.
+        Each column is stretched until its squares are as large as they are known to be: rare values are in a sample too
+        often or not at all. A column of which it has only zeros is taken to bend as much as the rows do on average.
         """
-        known = (self.squares > 0) & (spread > 0)
-        stretch = np.append(np.zeros(len(spread)), np.sqrt(weight / max(self.weight, np.finfo(float).tiny)))
-        stretch[:-1][known] = np.sqrt(spread[known] / self.squares[known])
-        bends = self.bends * stretch[:, None] * stretch
-        mean_bend = bends[-1, -1] / weight if weight > 0 else 0.0
+        if self.weight in (0.0, self.whole):
+            return self.bends
+        bends = self.bends * (self.whole / self.weight)
+        if mean_squares is None:
+            return bends
+        known = (self.squares > 0) & (mean_squares > 0)
+        stretch = np.append(known.astype(float), 1.0)
+        stretch[:-1][known] = np.sqrt(mean_squares[known] * self.weight / self.squares[known])
+        bends *= stretch[:, None] * stretch
         missing = np.flatnonzero(~known)
-        bends[missing, missing] = spread[missing] * mean_bend
+        bends[missing, missing] = mean_squares[missing] * bends[-1, -1]
         return bends
+
+
+def _weight_of(rows: np.ndarray, weights: np.ndarray | None) -> float:
+    return float(len(rows)) if weights is None else float(weights.sum())
