@@ -61,7 +61,7 @@ def test_threads_and_scikit_learn_come_to_the_same_answer(run, cases):
     assert all(len(row["all seconds"]) == 2 for row in fits)
     [ratio] = saved["tables"]["Ratios of seconds"]
     assert ratio["cases"] == len(cases)
-    assert 0 < ratio["geometric mean"] <= ratio["worst"]
+    assert 0 < ratio["geometric mean"] <= ratio["worst"] * (1 + 1e-12)  # of one number it may be rounded up
 
 
 @pytest.mark.cluster
