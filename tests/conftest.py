@@ -2,6 +2,7 @@
 
 import os
 
+import dask
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -19,3 +20,14 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if {"client", "cluster"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("cluster")
+
+
+@pytest.fixture(params=["here", "cluster"])
+def place(request):
+    """Run a test without a client, and with the one that its module's fixture `client` gives."""
+    if request.param == "cluster":
+        request.getfixturevalue("client")
+        yield request.param
+    else:
+        with dask.config.set(scheduler="threads"):
+            yield request.param

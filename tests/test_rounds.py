@@ -25,17 +25,6 @@ def client():
         yield client
 
 
-@pytest.fixture(params=["here", "cluster"])
-def place(request):
-    """Run a test without a client and with one."""
-    if request.param == "cluster":
-        request.getfixturevalue("client")
-        yield request.param
-    else:
-        with dask.config.set(scheduler="threads"):
-            yield request.param
-
-
 def numbers(n_rows=1000, n_blocks=7, **options):
     X = da.random.default_rng(3).random((n_rows, 3), chunks=(-(-n_rows // n_blocks), 3), **options)
     return X, X.compute(scheduler="sync")

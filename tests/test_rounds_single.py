@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-import time
 from collections import Counter
 from operator import add
 
@@ -16,6 +15,7 @@ from distributed import Client, LocalCluster, wait
 from dparallel.blocks.loading import fused
 from dparallel.errors import ClusterLostError, DataError, DataLostError, PlaceError
 from dparallel.rounds import reduce_once
+from tests.clusters import until
 from tests.toys import blocks_of, concatenate, sum_shard
 
 N_BLOCKS = 40  # more than are combined at once
@@ -31,17 +31,6 @@ def client():
         yield client
 
 
-@pytest.fixture(params=["here", "cluster"])
-def place(request):
-    """Run a test without a client and with one."""
-    if request.param == "cluster":
-        request.getfixturevalue("client")
-        yield request.param
-    else:
-        with dask.config.set(scheduler="threads"):
-            yield request.param
-
-
 @pytest.fixture
 def ours(client):
     """Our keys on the workers; both of them are there before and after a test."""
@@ -53,13 +42,6 @@ def ours(client):
 def numbers(n_blocks=N_BLOCKS):
     X = da.random.default_rng(3).random((1000, 3), chunks=(-(-1000 // n_blocks), 3))
     return X, X.compute(scheduler="sync")
-
-
-def until(condition, timeout_s=10):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        threading.Event().wait(0.01)
 
 
 def which_blocks(shard, state):
@@ -130,7 +112,7 @@ def test_errors_of_partials_and_of_blocks_reach_the_user_as_they_are():
 def test_nothing_stays_on_the_workers_after_a_sum_an_error_or_ctrl_c(ours):
     blocks = blocks_of(numbers()[0])
     reduce_once(blocks, sum_shard, np.add)
-    until(lambda: not ours())
+    until(lambda: not ours(), timeout_s=10)
 
     def wait_a_little(shard, state):
         threading.Event().wait(0.2)
@@ -140,7 +122,7 @@ def test_nothing_stays_on_the_workers_after_a_sum_an_error_or_ctrl_c(ours):
     with pytest.raises(KeyboardInterrupt):
         reduce_once(blocks, wait_a_little, np.add)
     interrupt.join()
-    until(lambda: not ours())
+    until(lambda: not ours(), timeout_s=10)
 
 
 def test_futures_without_their_client_are_refused(client):

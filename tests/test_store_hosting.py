@@ -1,7 +1,6 @@
 """Hosts that are made before their store: one store takes them over, and what no store takes is ended."""
 
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ from distributed import Client, LocalCluster
 
 from dparallel import ParameterStore, place
 from dparallel.store.hosting import Hosting
+from tests.clusters import until
 
 
 @pytest.fixture(scope="module")
@@ -31,22 +31,15 @@ def hosts(client):
     return sum(client.run(lambda dask_worker: len(dask_worker.state.actors)).values())
 
 
-def until(condition, timeout_s=10):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        threading.Event().wait(0.01)
-
-
 def test_a_store_takes_over_the_hosts_that_are_there_and_ends_them(client, hosting):
-    until(lambda: hosts(client) == 2)
+    until(lambda: hosts(client) == 2, timeout_s=10)
     with ParameterStore({"w": np.arange(3.0)}, place=hosting) as store:
         assert {seat.key.rpartition("-host-")[0] for seat in hosting.fleet.hosts} == {hosting.board}
         store.push({"w": np.ones(3)})
         np.testing.assert_array_equal(store.pull("w"), np.arange(3.0) - 1)
         hosting.close()  # they are the store's now
         np.testing.assert_array_equal(store.pull("w"), np.arange(3.0) - 1)
-    until(lambda: hosts(client) == 0)
+    until(lambda: hosts(client) == 0, timeout_s=10)
 
 
 def test_a_store_that_needs_more_hosts_than_were_begun_gets_them(client, hosting):
@@ -54,14 +47,14 @@ def test_a_store_that_needs_more_hosts_than_were_begun_gets_them(client, hosting
         assert len(hosting.fleet.hosts) == 3
         store.push({"w": np.ones(30)})
         np.testing.assert_array_equal(store.pull("w"), np.full(30, -1))
-    until(lambda: hosts(client) == 0)
+    until(lambda: hosts(client) == 0, timeout_s=10)
 
 
 def test_a_second_store_makes_hosts_of_its_own(client, hosting):
     with ParameterStore({"w": 2}, place=hosting), ParameterStore({"w": 3}, place=hosting) as second:
         assert second.pull("w").shape == (3,)
-        until(lambda: hosts(client) >= 4)
-    until(lambda: hosts(client) == 0)
+        until(lambda: hosts(client) >= 4, timeout_s=10)
+    until(lambda: hosts(client) == 0, timeout_s=10)
 
 
 def test_hosts_that_no_store_takes_are_ended(client):
@@ -70,7 +63,9 @@ def test_hosts_that_no_store_takes_are_ended(client):
         threading.Event().wait(n_seconds)
         hosting.close()
         hosting.close()
-        until(lambda: hosts(client) == 0)
-        until(
-            lambda: not client.run_on_scheduler(lambda dask_scheduler: [k for k in dask_scheduler.tasks if "host" in k])
-        )
+        until(lambda: hosts(client) == 0, timeout_s=10)
+        until(lambda: not client.run_on_scheduler(keys_of_hosts), timeout_s=10)
+
+
+def keys_of_hosts(dask_scheduler):
+    return [key for key in dask_scheduler.tasks if "host" in key]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dparallel.blocks.block import Block
+from dparallel.blocks.block import Block, aligned
 from dparallel.blocks.grid import Targets
 from dparallel.blocks.matrix import check_length
 from dparallel.estimators.linear.losses import Loss, Objective
@@ -82,13 +82,11 @@ def run(function: Any, *arguments: Any) -> Any:
 
 def straightened(thing: Any) -> Any:
     """The same with all its arrays aligned, copied where they were not."""
-    if isinstance(thing, np.ndarray):
-        return thing if thing.flags.aligned else thing.copy()
+    if isinstance(thing, np.ndarray) or hasattr(thing, "indptr"):
+        return aligned(thing)
     if isinstance(thing, (list, tuple)):
         parts = [straightened(part) for part in thing]
         return thing if all(a is b for a, b in zip(parts, thing, strict=True)) else type(thing)(parts)
-    if hasattr(thing, "indptr"):
-        return Block(thing).aligned().X
     if isinstance(thing, (Frame, Metric, Slice, Row, Targets)):
         held = {field.name: getattr(thing, field.name) for field in fields(thing)}
         found = {name: straightened(value) for name, value in held.items()}
